@@ -36,6 +36,7 @@ class Row(NamedTuple):
 
 SERVER = "tests/server"
 DURABLE = f"{SERVER}/test_durable.py"
+STEERING = f"{SERVER}/test_steering_kills.py"
 ROWS = (
     Row(
         "kill",
@@ -49,6 +50,36 @@ ROWS = (
         "kill -9 of the job server while an operator retries 100 failed jobs",
         "keeps no failed jobs",
         f"{DURABLE}::test_jobs_that_are_retried_when_the_server_is_killed_are_failed_or_wait",
+        {"KILLS": "50"},
+    ),
+    Row(
+        "kill amid pauses",
+        "kill -9 of the job server while an operator pauses 100 functions, or resumes them",
+        "has no pauses",
+        f"{STEERING}::test_pauses_that_were_acknowledged_are_in_effect_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
+        "kill amid limits",
+        "kill -9 of the job server while an operator changes the limits of a function 100 times",
+        "has no such limits",
+        f"{STEERING}::test_limits_that_were_acknowledged_are_in_effect_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
+        "kill amid changes of jobs",
+        "kill -9 of the job server while an operator changes the priority, or the due time, of 100 "
+        "jobs that wait",
+        "neither can be changed",
+        f"{STEERING}::test_changes_of_waiting_jobs_that_were_acknowledged_stay_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
+        "kill amid results",
+        "kill -9 of the job server while jobs end whose results are kept",
+        "keeps no results",
+        f"{SERVER}/test_results.py"
+        "::test_jobs_that_end_when_the_server_is_killed_have_a_result_or_wait",
         {"KILLS": "50"},
     ),
     Row(

@@ -6,7 +6,13 @@ They need a job server of gearman_py. A schedule is at one of several servers.
 from typing import Literal
 
 from gearman_py.admin.aio_link import AsyncServerLink
-from gearman_py.admin.aio_several import ask_all, find_owner, is_unknown
+from gearman_py.admin.aio_several import (
+    ask_all,
+    find_owner,
+    first_able,
+    is_unknown,
+    is_unknown_command,
+)
 from gearman_py.admin.command_words import encode_name, schedule_facts
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.errors import AdminError
@@ -31,7 +37,8 @@ class AsyncScheduling(AsyncServerLink):
     ) -> None:
         """Have the server submit a background job at the times that ``cron`` says in a time zone.
 
-        It replaces the schedule with this name, if there is one. ``missed``: which of the runs that
+        It replaces the schedule with this name, if there is one; of several servers, the first that
+        can gets a new one. ``missed``: which of the runs that
         were due while no server ran are made up. ``overlap="skip"`` leaves a run out while the job
         of the last one is queued or runs. ``owner`` is listed with it: a program that keeps
         schedules knows its own by that.
@@ -40,11 +47,11 @@ class AsyncScheduling(AsyncServerLink):
         facts["owner"] = owner
         words = schedule_facts(name, workload, overlap, missed, priority, **facts)
         try:
-            await self._change_schedule(f"schedule replace {words}")
+            await self._replace_schedule(f"schedule replace {words}")
         except AdminError as error:
-            if not is_unknown(error):
+            if not (is_unknown(error) or is_unknown_command(error)):
                 raise
-            await self.value(f"schedule set {words}")
+            await self._add_schedule(f"schedule set {words}")
 
     @ask_all
     async def schedules(self) -> list[ScheduleRow]:
@@ -66,6 +73,23 @@ class AsyncScheduling(AsyncServerLink):
     async def delete_schedule(self, name: str) -> None:
         """Forget a schedule; its jobs stay."""
         await self._change_schedule(f"schedule delete {encode_name(name)}")
+
+    @find_owner
+    async def _replace_schedule(self, command: str) -> str:
+        return await self._send_facts(command)
+
+    @first_able
+    async def _add_schedule(self, command: str) -> str:
+        return await self._send_facts(command)
+
+    async def _send_facts(self, command: str) -> str:
+        try:
+            # C gearmand closes the connection of who sends a command of more than a few words.
+            await self.value("schedule")
+        except AdminError as error:  # any server refuses this
+            if is_unknown_command(error):
+                raise
+        return await self.value(command)
 
     @find_owner
     async def _change_schedule(self, command: str) -> str:

@@ -122,6 +122,30 @@ def find_owner(
     return ask
 
 
+def first_able(
+    method: Callable[Concatenate[L, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[L, P], Coroutine[Any, Any, T]]:
+    """The first server that knows the command and has what it takes; ``server`` is that one."""
+
+    @wraps(method)
+    async def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
+        unable: list[AdminError] = []
+        for member in link.members or (link,):
+            try:
+                answer = await method(member, *args, **named)
+            except AdminError as error:
+                if not (is_unknown_command(error) or "cronsim" in str(error)):
+                    raise
+                unable.append(error)
+            else:
+                link.server = member.server
+                return answer
+        why = "; ".join(map(str, unable))
+        raise AdminError(f"schedules need a job server of gearman_py with cronsim: {why}")
+
+    return ask
+
+
 async def ask_members(
     members: Sequence[L], ask: Callable[[L], Coroutine[Any, Any, T]]
 ) -> list[T | GearmanError]:

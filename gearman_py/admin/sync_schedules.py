@@ -9,7 +9,13 @@ from typing import Literal
 from gearman_py.admin.command_words import encode_name, schedule_facts
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.admin.sync_link import ServerLink
-from gearman_py.admin.sync_several import ask_all, find_owner, is_unknown
+from gearman_py.admin.sync_several import (
+    ask_all,
+    find_owner,
+    first_able,
+    is_unknown,
+    is_unknown_command,
+)
 from gearman_py.errors import AdminError
 
 
@@ -32,7 +38,8 @@ class Scheduling(ServerLink):
     ) -> None:
         """Have the server submit a background job at the times that ``cron`` says in a time zone.
 
-        It replaces the schedule with this name, if there is one. ``missed``: which of the runs that
+        It replaces the schedule with this name, if there is one; of several servers, the first that
+        can gets a new one. ``missed``: which of the runs that
         were due while no server ran are made up. ``overlap="skip"`` leaves a run out while the job
         of the last one is queued or runs. ``owner`` is listed with it: a program that keeps
         schedules knows its own by that.
@@ -41,11 +48,11 @@ class Scheduling(ServerLink):
         facts["owner"] = owner
         words = schedule_facts(name, workload, overlap, missed, priority, **facts)
         try:
-            self._change_schedule(f"schedule replace {words}")
+            self._replace_schedule(f"schedule replace {words}")
         except AdminError as error:
-            if not is_unknown(error):
+            if not (is_unknown(error) or is_unknown_command(error)):
                 raise
-            self.value(f"schedule set {words}")
+            self._add_schedule(f"schedule set {words}")
 
     @ask_all
     def schedules(self) -> list[ScheduleRow]:
@@ -67,6 +74,23 @@ class Scheduling(ServerLink):
     def delete_schedule(self, name: str) -> None:
         """Forget a schedule; its jobs stay."""
         self._change_schedule(f"schedule delete {encode_name(name)}")
+
+    @find_owner
+    def _replace_schedule(self, command: str) -> str:
+        return self._send_facts(command)
+
+    @first_able
+    def _add_schedule(self, command: str) -> str:
+        return self._send_facts(command)
+
+    def _send_facts(self, command: str) -> str:
+        try:
+            # C gearmand closes the connection of who sends a command of more than a few words.
+            self.value("schedule")
+        except AdminError as error:  # any server refuses this
+            if is_unknown_command(error):
+                raise
+        return self.value(command)
 
     @find_owner
     def _change_schedule(self, command: str) -> str:

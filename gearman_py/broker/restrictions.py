@@ -148,6 +148,7 @@ class RestrictedFunctions(Functions):
             return [record.number]
         if stored.function == SERVER and not own:
             return [record.number]
+        self.restrictions.pauses.pop(stored.function, None)
         if stored.paused:
             self.restrictions.pauses[stored.function] = stored.pause
         if stored.function == SERVER:

@@ -166,3 +166,23 @@ def test_admin_clients_show_all_servers_and_go_on_to_the_next(
             admin.shutdown()
     with AdminClient([lost, one]) as admin, pytest.raises(ServerUnavailable, match="unknown at 1"):
         admin.cancel("H:none:1")
+
+
+def test_a_schedule_is_added_at_the_first_server_that_can(
+    tmp_path: Path, shared_gearmand: Any
+) -> None:
+    with running_server(C_GEARMAND, tmp_path) as (host, port):
+        c = f"{host}:{port}"
+        with AdminClient([c, shared_gearmand.address]) as admin:
+            admin.schedule("first", "0 5 * * *", "f")
+            admin.schedule("first", "0 6 * * *", "f")
+            with AdminClient(shared_gearmand.address) as able:
+                found = {row.name: row.cron for row in able.schedules()}
+            admin.delete_schedule("first")
+            assert found["first"] == "0 6 * * *"
+        for servers in ([c], [c, c]):
+            with (
+                AdminClient(servers) as admin,
+                pytest.raises(AdminError, match=f"need a job server of gearman_py .*{c}: UNKNOWN"),
+            ):
+                admin.schedule("first", "0 5 * * *", "f")
