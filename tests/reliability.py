@@ -152,6 +152,14 @@ ROWS = (
         {"NAMESAKES": "20"},
     ),
     Row(
+        "two servers",
+        "one of two job servers that share a PostgreSQL, or a Redis, is killed, frozen for a "
+        "minute, cut off from it, upgraded, drained, retired, under load",
+        "each has its queue to itself",
+        f"{SERVER}/test_two_servers.py",
+        {"JOBS": "50000", "FROZEN": "60"},
+    ),
+    Row(
         "database",
         "kill -9 of that PostgreSQL, or Redis, under load",
         "not tried",

@@ -103,14 +103,15 @@ class Redis:
 class Wire:
     """A way to a port of this host that can be disturbed.
 
-    ``deaf``: answers are thrown away. ``holds``: something is held. ``delivered``: it has arrived.
+    ``deaf``: answers are thrown away. ``cut``: new connections are held too. ``holds``: something
+    is held. ``delivered``: it has arrived.
     """
 
     def __init__(self, port: int) -> None:
         self._to = port
         self._door = socket.create_server((LOOPBACK, 0))
         self.port: int = self._door.getsockname()[1]
-        self.deaf = False
+        self.deaf = self.cut = False
         self.holds = self.delivered = False
         self._since = b""
         self._held: set[socket.socket] = set()
@@ -149,6 +150,8 @@ class Wire:
                 near, _ = self._door.accept()
                 far = socket.create_connection((LOOPBACK, self._to))
                 self._open.add(near)
+                if self.cut:
+                    self._held.add(near)
                 self._ends += (near, far)
                 self._begin(self._carry, near, far)
                 self._begin(self._carry, far, near)
