@@ -243,6 +243,7 @@ class InBoth(RuleBasedStateMachine):
         assert first == second
 
 
+@pytest.mark.slow
 def test_any_conversation_is_the_same(twins: Any) -> None:
     machine = type("Machine", (InBoth,), {"twins": twins})
     run_machine(machine, settings=settings(max_examples=depth(200), stateful_step_count=30))

@@ -165,6 +165,7 @@ def test_peer_that_floods_does_not_hold_the_others(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "rows", "least_parts"),
     [

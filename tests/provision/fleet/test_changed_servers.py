@@ -88,6 +88,7 @@ def test_the_second_is_not_touched_when_the_first_does_not_start(
     assert changed == ["job", "job", "other"]
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_used_is_found_before_a_job_server_is_touched(
     fleet: Fleet, changed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -798,6 +798,7 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     assert "/etc/gearman/drained" not in job.paths
 
 
+@pytest.mark.slow
 def test_schedules_of_the_inventory_are_at_one_job_server(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -914,6 +914,7 @@ def test_a_program_that_began_before_another_failed_is_stopped_and_what_ran_goes
     assert "rolled back: its workers were put back" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_settings_that_fail_are_taken_back(
     with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
 ) -> None:
