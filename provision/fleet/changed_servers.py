@@ -16,14 +16,12 @@ def changes_server(host_run: HostRun) -> bool:
     return host_run.before[""] is not None and bool(server_units(host_run))
 
 
-def try_server(run: Run, host_run: HostRun) -> None:
-    """As :func:`check_server`; a deploy that fails so is written down."""
+def try_server(host_run: HostRun) -> None:
+    """As :func:`check_server`, for a deploy."""
     try:
         check_server(host_run)
-    except Unhealthy as error:
+    except Unhealthy:
         host_run.rolled_back = "given up, before its job server was touched"
-        if not host_run.applied:  # else it is written down with what was changed
-            run.record(host_run, error)
         raise
 
 

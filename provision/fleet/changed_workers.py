@@ -43,8 +43,6 @@ def try_workers(run: Run, host_run: HostRun, before: Before) -> None:
     except Unhealthy as error:
         host_run.workers_failed = True
         host_run.rolled_back = "given up, before any worker was touched"
-        if not host_run.applied:  # else it is written down with what was changed
-            run.record(host_run, error)
         if before.left:
             _put_back(run, host_run, before)
         if advice := advise_upgrade(run, host_run, error.health.unit):

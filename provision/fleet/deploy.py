@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from provision.errors import HostFailed, RolledBack
+from provision.errors import HostFailed, Interrupted, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
 from provision.fleet.begin import CHANGES_PENDING, begin_changes
@@ -28,7 +28,7 @@ from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import refuse_missing_files, tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
-from provision.fleet.past_runs import PAST_RUNS, begun_retirement
+from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -90,9 +90,11 @@ def _show_plan(run: Run) -> int | None:
 
 def change_hosts(run: Run) -> None:
     """Change the hosts, which are locked, as planned."""
+    pending = {each: len(each.plan.changes) for each in run.pending}
     try:
         apply_plans(run)
     except KeyboardInterrupt:
+        _tell_standing(run, pending)
         run.tell_interrupt()
         raise
     run.report.end(run.seconds, limit=run.takes_limit)
@@ -126,7 +128,7 @@ def apply_plans(run: Run) -> None:
         _change_hosts(run, pending)
     finally:  # also where it is interrupted
         for name, host_run in pending.items():
-            if name in run.failed and host_run.applied:
+            if name in run.failed and (host_run.applied or host_run.is_begun):
                 run.record(host_run, run.failed[name])
 
 
@@ -184,9 +186,33 @@ def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
         run.report.say(f"{host_run.name}: {host_run.rolled_back}")
 
 
+def _tell_standing(run: Run, pending: Mapping[HostRun, int]) -> None:
+    """Where an interrupted run leaves the hosts; ``pending`` has how many changes were due."""
+    changed, between, others = list[str](), list[str](), list[str]()
+    for host_run, due in pending.items():
+        error = run.failed.get(host_run.name)
+        if host_run.name in run.at_work or isinstance(error, Interrupted):
+            between.append(f"{host_run.name}: {host_run.applied} of {due} changes made")
+        elif error is None:  # a failure has been told
+            (others if host_run.plan.changes else changed).append(host_run.name)
+    if changed:
+        run.report.say(f"{fold_names(changed)}: changed")
+    for line in between:
+        run.report.say(line)
+    if others:
+        run.report.say(f"{fold_names(others)}: not begun")
+
+
+def _record_begin(run: Run, host_run: HostRun) -> None:
+    """That changes begin on a host stays in its history if they never come to an end."""
+    if not host_run.is_begun:
+        run.record(host_run, result=BEGUN)
+
+
 def _finish_workers(run: Run, host_run: HostRun) -> None:
+    _record_begin(run, host_run)
     before = note_what_runs(host_run)
-    try_server(run, host_run)
+    try_server(host_run)
     try_workers(run, host_run, before)
     change_workers(run, host_run, before)
     if run.is_well(host_run):
@@ -194,7 +220,8 @@ def _finish_workers(run: Run, host_run: HostRun) -> None:
 
 
 def _finish_host(run: Run, host_run: HostRun) -> None:
-    try_server(run, host_run)
+    _record_begin(run, host_run)
+    try_server(host_run)
     host_run.finish_changes()
     _tell_finished(run, host_run)
 

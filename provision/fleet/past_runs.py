@@ -65,7 +65,7 @@ def is_retiring(host_run: HostRun) -> bool:
 def write_entry(
     host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool, retires: bool
 ) -> None:
-    """Tell the host what was done to it. Raises :class:`ToolkitError`.
+    """Tell the host what was done to it, or begins there. Raises :class:`ToolkitError`.
 
     ``back``: by a rollback. ``retires``: by a retirement, in which it leaves.
     """
@@ -83,4 +83,5 @@ def write_entry(
         "result": result,
         "seconds": round(seconds, 1),
     }
+    host_run.is_begun = host_run.is_begun or result == BEGUN
     host_run.session.record(HISTORY_FILE, entry)

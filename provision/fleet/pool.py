@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 INTERRUPT_TIMEOUT = 10.0  # seconds that hosts at work have to come to a stop
+NOTICE_INTERVAL = 0.2  # seconds until an interrupt is noticed at the latest
 
 _sudo_password = SudoPassword()
 
@@ -94,7 +95,7 @@ def run_on_each(
             left, end = set(futures), 0.0
             while left:
                 try:
-                    came = inbox.get(timeout=max(end - monotonic(), 0) if end else None)
+                    came = _take(inbox, end)
                 except Empty:
                     raise KeyboardInterrupt from None
                 except KeyboardInterrupt:
@@ -129,6 +130,20 @@ def run_on_each(
     finally:
         # Not waited for: when somebody interrupts, closing the sessions ends the threads.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _take(inbox: SimpleQueue[Item], end: float) -> Item:
+    """What comes next. Raises :class:`Empty` at the time ``end``, if it is not 0.
+
+    It waits in short pieces: an interrupt that comes just before a wait begins does not end it.
+    """
+    while True:
+        left = max(end - monotonic(), 0) if end else NOTICE_INTERVAL
+        try:
+            return inbox.get(timeout=min(left, NOTICE_INTERVAL))
+        except Empty:
+            if end and monotonic() >= end:
+                raise
 
 
 def _bug(error: Exception) -> HostFailed:

@@ -304,11 +304,12 @@ def test_what_was_done_is_in_the_history_of_each_host(fleet: Fleet) -> None:
     fleet.deploy()
     fleet.deploy()  # nothing to do, nothing to tell
     job, worker = fleet.sessions["job"].host.history, fleet.sessions["worker"].host.history
-    assert [entry["result"][:33] for entry in job] == ["failed: start gearmand.socket: it", "ok"]
-    assert [entry["result"] for entry in worker] == ["ok"]
-    assert job[0]["from"] is None
-    assert job[0]["release"] == job[1]["from"] == worker[0]["release"]
-    assert worker[0]["changes"] > 5
+    failed = "failed: start gearmand.socket: it"
+    assert [entry["result"][:33] for entry in job] == ["begun", failed, "begun", "ok"]
+    assert [entry["result"] for entry in worker] == ["begun", "ok"]
+    assert job[1]["from"] is None
+    assert job[1]["release"] == job[3]["from"] == worker[1]["release"]
+    assert worker[1]["changes"] > 5
 
 
 class CtrlC:
@@ -365,16 +366,41 @@ def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
         fleet.deploy()
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == "interrupted: the same command goes on where this one stopped"
+    assert said[-4] == "job: changed"
+    assert re.fullmatch(r"worker: \d+ of \d\d changes made", said[-3])
+    assert said[-2] == "client: not begun"
     job, worker, client = (
         [entry["result"] for entry in fleet.sessions[name].host.history]
         for name in ("job", "worker", "client")
     )
-    assert job == ["ok"]
-    assert len(worker) == 1
-    assert re.fullmatch(r"interrupted after \d+ changes", worker[0])
+    assert job == ["begun", "ok"]
+    assert worker[0] == "begun"
+    assert re.fullmatch(r"interrupted after \d+ changes", worker[1])
     assert client == []
     assert fleet.deploy() == 0
-    assert [entry["result"] for entry in fleet.sessions["worker"].host.history][1:] == ["ok"]
+    assert fleet.sessions["worker"].host.history[-1]["result"] == "ok"
+
+
+def test_a_deploy_that_was_broken_off_is_in_the_history_of_the_host(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pressed, ended = CtrlC(monkeypatch), Event()
+    monkeypatch.setattr(pool, "INTERRUPT_TIMEOUT", 0.1)
+
+    def before(operation: Operation) -> None:
+        if operation.kind == "unit":
+            pressed.press()
+            assert ended.wait(30)
+            raise Unreachable("worker: gone")  # as its session was closed
+
+    fleet.sessions["worker"].before = before
+    with pytest.raises(KeyboardInterrupt):
+        fleet.deploy()
+    ended.set()
+    said = capsys.readouterr().out
+    assert "worker did not stop within 0 s" in said
+    assert re.search(r"^worker: \d+ of \d\d changes made$", said, re.MULTILINE)
+    assert fleet.sessions["worker"].host.history[-1]["result"] == "begun"
 
 
 def test_an_interrupted_retirement_is_in_the_history_of_its_host(

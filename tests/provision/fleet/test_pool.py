@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from queue import SimpleQueue
-from threading import Event
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
@@ -29,6 +29,20 @@ def test_an_interrupt_lets_those_at_work_end_and_begins_no_others() -> None:
         list(run_on_each([1, 2, 3], work, 1, stopping.set))
     assert begun == [1]
     assert stopping.is_set()
+
+
+def test_an_interrupt_that_ends_no_wait_is_noticed_too() -> None:
+    stopping, seen = Event(), list[bool]()
+
+    def work(item: int) -> bool:
+        time.sleep(WAITING)
+        signal.pthread_kill(get_ident(), signal.SIGINT)  # the waiting thread is not woken
+        seen.append(stopping.wait(10))
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_on_each([1], work, 1, stopping.set))
+    assert seen == [True]
 
 
 def test_an_interrupt_loses_no_result_that_comes_at_the_same_moment(
