@@ -1,6 +1,7 @@
 """What deploys put on a host, and nothing there needs any more: drained, stopped, removed."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from provision.app import apps_of
 from provision.app_source import APPS
@@ -54,6 +55,7 @@ OWNED = (
 """Where an operator's files may be that belong to an account: it stays, or another account that
 gets its number would own them."""
 USER = "gearman"  # the job server and the workers ran as this one account, until 0.1.0
+RETIRED = "its host is retired"
 SERVERS = ("/run/gearmand", QUEUE_FOLDER)  # systemd gives them to whom the unit runs as
 
 
@@ -66,7 +68,8 @@ def former(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Res
 
 def retired(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     """All that deploys put on a host, but its history."""
-    yield from _leftovers(inventory, (), (), ())
+    for each in _leftovers(inventory, (), (), ()):
+        yield replace(each, why=RETIRED) if isinstance(each, FormerUnits) else each
     yield FormerInstallation(ROOT)
 
 

@@ -3,7 +3,7 @@
 The queues of all job servers are one table, which says which server has what.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Unknown
 from provision.report.events import Row, Standing
 from provision.report.folding import fold_names
-from provision.resources.former_units import FormerUnits
+from provision.resources.former_units import FormerServer, FormerUnits, format_jobs
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
 from provision.resources.unit import Unit
@@ -66,6 +66,11 @@ def status(
         servers = list(ask_servers(run))
         _show_queues(run, servers)
         for host_run in run.host_runs:
+            if jobs := _jobs_left(host_run):
+                move = "`invoke deploy` moves them to the others"
+                run.report.say(
+                    f"{host_run.name}: its job server leaves, and holds {format_jobs(jobs)}: {move}"
+                )
             if DRAINED in host_run.host.groups:
                 run.report.say(
                     f"{host_run.name}: drained; `invoke undrain {host_run.name}` ends it"
@@ -81,6 +86,12 @@ def status(
         failed = [run.failed[name].status for name in run.failed.keys() - planned]
         useless = [HostFailed.status for each in servers if each.problem]
         return max(failed + useless, default=0)
+
+
+def _jobs_left(host_run: HostRun) -> Mapping[str, int]:
+    """Of a job server whose host left its group, and whose jobs were not moved."""
+    left = (each for each in host_run.resources if isinstance(each, FormerServer))
+    return next((each.jobs_left(host_run.answers) for each in left), {})
 
 
 def ask_servers(run: Run) -> Iterator[AskedServer]:

@@ -9,7 +9,7 @@ from typing import TextIO
 from gearman_py.printable import printable
 
 FEWEST_COLUMNS = 20  # that are left for words beside what stands before them
-COPIED = re.compile(r"\btry: |--limit ")  # before what is copied from the screen
+COPIED = re.compile(r"\btry: [^,;]*$|--limit ")  # with what is copied from the screen: a command
 COLUMNS = re.compile(r"^(?:\S* {2,})+")
 
 

@@ -18,6 +18,7 @@ class FormerUnits(Resource):
     """No unit of ours whose name matches ``pattern``, but those ``wanted``, and those of ``files``.
 
     ``newer``: units, without suffix, that the inventory has and an earlier release ran without.
+    ``why``: of all others.
     systemd waits for a unit that it stops: a worker finishes its job.
     """
 
@@ -25,6 +26,7 @@ class FormerUnits(Resource):
     wanted: tuple[str, ...]
     files: tuple[str, ...] = ()
     newer: tuple[str, ...] = field(default=(), kw_only=True)
+    why: str = field(default=WHY, kw_only=True)
 
     def questions(self) -> Iterable[Question]:
         return [self.question]
@@ -61,7 +63,7 @@ class FormerUnits(Resource):
 
     def _why(self, name: str) -> str:
         stem = name.removesuffix(".service")  # of a program with a digest
-        return NEWER if {stem, stem.rpartition(".")[0]} & {*self.newer} else WHY
+        return NEWER if {stem, stem.rpartition(".")[0]} & {*self.newer} else self.why
 
     @property
     def needs(self) -> frozenset[str]:
@@ -85,9 +87,14 @@ class FormerServer(FormerUnits):
     def questions(self) -> Iterable[Question]:
         return [self.question, self._queue_question]
 
+    def jobs_left(self, answers: Answers) -> Mapping[str, int]:
+        """How many jobs of each function it holds."""
+        queue = answers[self._queue_question]
+        return queue["jobs"] if queue and (queue["kept"] or self.former_units(answers)) else {}
+
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         queue, former = answers[self._queue_question], self.former_units(answers)
-        jobs = queue["jobs"] if queue and (former or queue["kept"]) else {}
+        jobs = self.jobs_left(answers)
         if jobs and not (self.servers and former):
             yield Problem(
                 f"its job server holds {format_jobs(jobs)}, which would be stranded: add another "
@@ -107,7 +114,7 @@ class FormerServer(FormerUnits):
         summary = f"stop {' and '.join(sorted(former)) or 'the job server'}"
         if jobs:
             summary = f"move {format_jobs(jobs)} to {', '.join(self.servers)} and {summary}"
-        return Change("-", summary, Operation("close_server", arguments), WHY)
+        return Change("-", summary, Operation("close_server", arguments), self.why)
 
     @property
     def _queue_question(self) -> Question:

@@ -683,6 +683,8 @@ def test_a_host_that_retires_keeps_its_history_alone(
     said = capsys.readouterr().out
     assert said.index("worker  changed") < said.index("job     changed")
     assert "nothing of ours is left on worker, job: delete them from the inventory" in said
+    assert "(its host is retired)" in said
+    assert "the inventory does not have it" not in said
     for name in ("job", "worker"):
         host = fleet.sessions[name].host
         assert leftovers(host) == set()
@@ -711,6 +713,18 @@ def test_a_job_server_with_jobs_does_not_retire(
     assert retire(fleet, "job") == HostFailed.status
     assert "its job server holds 2 jobs (wc 2)" in capsys.readouterr().out
     assert "gearmand.service" in fleet.sessions["job"].host.processes
+
+
+def test_a_job_server_that_left_its_group_is_named_with_its_jobs(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.deploy() == 0
+    fleet.sessions["job"].host.queued = {"wc": 2}
+    write_groups(fleet, "", job_server="client", worker="worker", client="job")
+    capsys.readouterr()
+    standing.status(fleet.folder, ROLES, Options(), connect=fleet.connect)
+    told = "job: its job server leaves, and holds 2 jobs (wc 2): `invoke deploy` moves them"
+    assert told in capsys.readouterr().out
 
 
 def retirement_told(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> bool:

@@ -23,6 +23,11 @@ UNITS = "gearman-worker@reverse, gearman-worker@wc run"
         ),
         ("", "    " + "x" * 50, "    " + "x" * 50),
         (
+            " " * 4,
+            "try: stop it there; `invoke retire` does before it leaves",
+            "try: stop it there; `invoke retire`\n    does before it leaves",
+        ),
+        (
             " " * 24,
             f"try: {'systemctl restart x && ' * 3}",
             f"try: {'systemctl restart x && ' * 3}",
