@@ -123,8 +123,8 @@ def check_app(app: App, needing: Iterable[WorkerDefinition] = ()) -> None:
 
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)
-            if not (app.wheel or app.package):
-                check_dependencies(app.name, app.source, lock)
+            if not app.package:
+                check_dependencies(app.name, app.wheel or app.source, lock)
 
 
 def _check_words(app: App, worker: WorkerDefinition, files: Sequence[str]) -> None:

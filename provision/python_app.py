@@ -41,6 +41,7 @@ from provision.python_lock import (
     tags_of,
 )
 from provision.wheel_builders import PipFailed, run_pip
+from provision.wheel_file import read_wheel
 
 ALWAYS = (OURS, "uvloop")  # of our own release; what the lock names comes from there
 ANY = Target((3, 11), "x86_64", (2, 36))  # to read a lock before hosts are asked
@@ -63,27 +64,35 @@ def require_lock(name: str, project: Path, lock: Path | None = None) -> Path:
 
 
 def check_dependencies(name: str, project: Path, lock: Path) -> None:
-    """Raises :class:`ToolkitError` if the lock does not have what pyproject.toml depends on."""
+    """Raises :class:`ToolkitError` if the lock does not have what the project depends on.
+
+    ``project``: a folder with a pyproject.toml, or a wheel.
+    """
     try:
         locked = {each.name: each.version for each in read_lock(lock, ANY).packages}
     except HostFailed:
         return  # which speaks of such a host alone
     again = AGAIN.get(lock.name, f"`invoke lock --app {name}`")
+    whose = "pyproject.toml" if project.is_dir() else project.name
     for needed in _dependencies(project):
         version = locked.get(canonicalize_name(needed.name))
         if version is None:
-            problem = f"{needed.name}, which pyproject.toml depends on, is not in it"
+            problem = f"{needed.name}, which {whose} depends on, is not in it"
         elif not needed.specifier.contains(version, prereleases=True):
-            problem = f"pyproject.toml depends on {needed}, and it has {needed.name} {version}"
+            problem = f"{whose} depends on {needed}, and it has {needed.name} {version}"
         else:
             continue
         raise ToolkitError(f"{lock}: {problem}: {again} makes it again")
 
 
 def _dependencies(project: Path) -> Iterator[Requirement]:
-    """What pyproject.toml says that the project needs on hosts, but for gearman_py."""
+    """What the project says that it needs on hosts, but for gearman_py."""
     environment = environments(ANY)[0] | {"extra": ""}
-    for line in _read_metadata(project).get("project", {}).get("dependencies", ()):
+    if project.is_dir():
+        lines = _read_metadata(project).get("project", {}).get("dependencies", ())
+    else:
+        lines = map(str, read_wheel(project).requires_dist or ())
+    for line in lines:
         try:
             needed = Requirement(line)
         except InvalidRequirement as error:

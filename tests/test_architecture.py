@@ -42,7 +42,7 @@ TOOLKIT = (
     },
     {"build_cache", "wheel_builders"},
     {"build", "inventory", "lab", "options", "render"},
-    {"python_lock", "release_manifest"},
+    {"python_lock", "wheel_file", "release_manifest"},
     {"python_app"},
     {"app_source", "pki", "remote", "ssh"},
     {"app"},

@@ -209,7 +209,7 @@ def _save_picture(small: Image, picture: ImageFile, size: int, keep: dict[str, A
         quality = jpeg.matching_quality(picture.quantization, QUALITY)
         attempts = ({"quality": quality}, {"quality": quality, "progressive": True})
     elif isinstance(picture, WebPImageFile):
-        attempts = tuple({"quality": quality} for quality in (QUALITY, 75, 60, 45, 30))
+        attempts = tuple({"quality": quality} for quality in (QUALITY, 75, 60, 45, 30, 15, 5, 0))
     for options in attempts:
         out = BytesIO()
         small.save(out, picture.format, **keep, **options)

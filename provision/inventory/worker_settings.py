@@ -38,7 +38,7 @@ KINDS = {
 FORMS = {
     "functions": FUNCTION,
     "memory": MEMORY,
-    "cpu": (r"\d+%", "a share of one CPU: 50%, 200%"),
+    "cpu": (r"0*[1-9]\d*%", "a share of one CPU: 50%, 200%"),
     "command": (r"[^\0-\x1f]*", "on one line"),
     "program": (r"[^\0-\x1f]*", "on one line"),
     "run": (r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "as shop.tasks:worker, MODULE:OBJECT"),

@@ -181,6 +181,13 @@ def test_webp_is_the_same_where_libwebp_is_not_found(monkeypatch: pytest.MonkeyP
     assert distance(scaled, opened(resize(whole))) < 2
 
 
+@pytest.mark.parametrize("quality", [0, 1, 5, 20, 60])
+def test_a_webp_does_not_become_larger(quality: int) -> None:
+    noise = Image.effect_noise((101, 75), 60).resize((810, 605), 3).convert("RGB")
+    whole = saved(noise, "WEBP", quality=quality)
+    assert len(resize(whole)) <= len(whole)
+
+
 @pytest.mark.interop
 def test_the_rule_is_that_of_the_tutorials_php(tmp_path: Path) -> None:
     if missing := local.missing({name: name for name in PEERS if "php" in name}):

@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 BACKEND = """
@@ -43,14 +44,20 @@ def paint(text):
 
 
 def make_wheel(
-    folder: Path, name: str, version: str, module: str, tag: str = "py3-none-any"
+    folder: Path,
+    name: str,
+    version: str,
+    module: str,
+    tag: str = "py3-none-any",
+    needs: Sequence[str] = (),
 ) -> Path:
     """A wheel of one module, NAME.py."""
+    depends = "".join(f"Requires-Dist: {each}\n" for each in needs)
     path = folder / f"{name}-{version}-{tag}.whl"
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": module,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{depends}",
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     record = "".join(f"{each},,\n" for each in [*files, f"{info}/RECORD"])

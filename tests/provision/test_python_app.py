@@ -208,6 +208,39 @@ def test_a_dependency_that_the_lock_does_not_have_is_refused(app: App) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("shop-2.0-py3-none-any.whl", b"x", "is not a wheel: File is not a zip file"),
+        ("shop.whl", None, "is not a wheel: Invalid wheel filename"),
+        ("store-2.0-py3-none-any.whl", None, "is renamed: it is a wheel of shop 2.0"),
+        ("shop-2.1-py3-none-any.whl", None, "is renamed: it is a wheel of shop 2.0"),
+    ],
+)
+def test_what_is_not_that_wheel_is_one_line(
+    tmp_path: Path, name: str, content: bytes | None, problem: str
+) -> None:
+    made = make_wheel(tmp_path / "dist", "shop", "2.0", MODULE)
+    wheel = tmp_path / name
+    wheel.write_bytes(made.read_bytes() if content is None else content)
+    (tmp_path / "lock.txt").write_text("")
+    app = App("shop", Path(), python=True, wheel=wheel, lock=tmp_path / "lock.txt")
+    with pytest.raises(ToolkitError, match=problem) as raised:
+        check_app(app)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_wheel_depends_on_is_in_its_lock(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "dist", "shop", "2.0", MODULE, needs=("colors>=1", "gearman_py"))
+    lock = tmp_path / "lock.txt"
+    lock.write_text("")
+    app = App("shop", Path(), python=True, wheel=wheel, lock=lock)
+    with pytest.raises(ToolkitError, match=rf"colors, which {wheel.name} depends on, is not in it"):
+        check_app(app)
+    lock.write_text(locked_line(make_wheel(tmp_path / "dist", "colors", "1.0", "NAME = 1\n")))
+    check_app(app)
+
+
 def test_a_hash_that_differs_is_one_line(app: App, tmp_path: Path, target: Target) -> None:
     (app.source / "requirements.txt").write_text(f"colors==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(ToolkitError) as raised:

@@ -238,6 +238,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{wc: {retries: 2}}",
             "retries is for a worker with command:, and this one has functions:",
         ),
+        ("{wc: {cpu: 0%}}", "wc: cpu: '0%' should be a share of one CPU: 50%, 200%"),
         ("{wc: {packages: [PHP]}}", "wc: packages: 'PHP' should be a Debian package's name"),
         ("{wc: {environment: {A: }}}", "2: worker wc: A should be a text, and is nothing"),
         ("{wc: {environment: {A: [b]}}}", "2: worker wc: A should be a text, and is ['b']"),
