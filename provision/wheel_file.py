@@ -16,7 +16,7 @@ METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 
 
 def read_wheel(wheel: Path) -> Metadata:
-    """Raises :class:`ToolkitError` for a file that is no wheel, or another one than it is named."""
+    """Raises :class:`ToolkitError` for a file that is not a wheel, or not the one it is named as."""
     try:
         name, version, *_ = parse_wheel_filename(wheel.name)
         with ZipFile(wheel) as archive:
