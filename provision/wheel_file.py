@@ -16,7 +16,7 @@ METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 
 
 def read_wheel(wheel: Path) -> Metadata:
-    """Raises :class:`ToolkitError` for what is not a wheel, or not the one that it is named as."""
+    """Raises :class:`ToolkitError` if it is not a wheel, or not the one that it is named as."""
     try:
         name, version, *_ = parse_wheel_filename(wheel.name)
         with ZipFile(wheel) as archive:
