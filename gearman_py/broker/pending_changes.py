@@ -14,6 +14,10 @@ from gearman_py.broker.outbox import DeferredReply
 from gearman_py.broker.state import BrokerJob
 from gearman_py.store.base import Changes, Record
 
+# Bytes of workloads in a group, besides one job that is larger: other groups are to be stored between,
+# and a database is to answer each within seconds.
+GROUP_BYTES = 4 * 2**20
+
 
 class CommitGroup:
     """Changes that are committed together. ``jobs`` are awaited, each with its due time."""
@@ -45,6 +49,7 @@ class PendingChanges:
         self._added: list[tuple[BrokerJob, float]] = []
         self._delivered: dict[int, int] = {}
         self._removed: dict[int, None] = {}
+        self._size = 0  # bytes of workloads, at least
 
     @property
     def awaited(self) -> bool:
@@ -61,13 +66,18 @@ class PendingChanges:
         self.replies[job] = []
         with self.guard:
             self._added.append((job, due))
+            self._size += len(job.workload)
 
     def rewrite(self, record: Record) -> None:
         """The record with this number now says something else."""
         with self.guard:
             self._delivered.pop(record.number, None)
             self._removed.pop(record.number, None)
-            self.rewritten[record.number] = record
+            self._put_rewritten(record)
+
+    def _put_rewritten(self, record: Record) -> None:
+        self.rewritten[record.number] = record
+        self._size += len(record.workload)
 
     def retry(self, job: BrokerJob, failed: FailedJob) -> None:
         """Store that a failed job is to run again."""
@@ -76,7 +86,7 @@ class PendingChanges:
         record = _make_record(job, 0)
         with self.guard:
             self._removed.pop(record.number, None)
-            self.rewritten[record.number] = record
+            self._put_rewritten(record)
             self._added.append((job, 0))
 
     def postpone(self, job: BrokerJob, due: float) -> None:
@@ -90,7 +100,7 @@ class PendingChanges:
         replies = self.replies[stand_in] = list[DeferredReply]()
         record = _make_record(job, ceil(due))
         with self.guard:
-            self.rewritten[record.number] = record
+            self._put_rewritten(record)
             self._added.append((stand_in, due))
         return replies
 
@@ -107,22 +117,68 @@ class PendingChanges:
                 self.rewritten.pop(number, None)
             self._removed[number] = None
 
-    def take(self, *, deliveries: bool) -> CommitGroup:
-        """Take out what the store is to do; ``deliveries``: with the jobs that were assigned."""
+    def take(self, *, deliveries: bool, most: float = GROUP_BYTES) -> CommitGroup:
+        """Take out what the store is to do; ``deliveries``: with the jobs that were assigned.
+
+        ``most``: bytes of workloads, besides one job that is larger.
+        """
         delivered = {}
         with self.guard:
-            jobs, self._added = self._added, []
+            jobs, rewritten = self._take_all() if self._size <= most else self._take_some(most)
             removed, self._removed = self._removed, {}
-            rewritten, self.rewritten = self.rewritten, {}
             if deliveries:
                 delivered, self._delivered = self._delivered, {}
-        if rewritten:
-            for number in delivered.keys() & rewritten.keys():  # it was assigned again since
-                rewritten[number] = rewritten[number]._replace(deliveries=delivered.pop(number))
+            for records in (rewritten, self.rewritten):
+                for number in delivered.keys() & records.keys():  # it was assigned again since
+                    records[number] = records[number]._replace(deliveries=delivered.pop(number))
         new = [entry for entry in jobs if entry[0] not in self.retried] if self.retried else jobs
         added = [_make_record(*entry) for entry in new]
         changes = Changes(added, delivered, list(removed), list(rewritten.values()))
         return CommitGroup(jobs, changes)
+
+    def _take_all(self) -> tuple[list[tuple[BrokerJob, float]], dict[int, Record]]:
+        jobs, self._added = self._added, []
+        rewritten, self.rewritten = self.rewritten, {}
+        self._size = 0
+        return jobs, rewritten
+
+    def _take_some(self, most: float) -> tuple[list[tuple[BrokerJob, float]], dict[int, Record]]:
+        """The first jobs of each peer, and then the first records of other content, that fit."""
+        jobs: list[tuple[BrokerJob, float]] = []
+        left: list[tuple[BrokerJob, float]] = []
+        behind = set[object]()  # the peers of those that are left, which keep their order
+        size = self._size = 0
+        for entry in self._added:
+            job = entry[0]
+            peer = self._find_peer(job)
+            ordered = behind and (peer is None or peer in behind)
+            if jobs and (ordered or size + len(job.workload) > most):
+                left.append(entry)
+                behind.add(peer)
+                self._size += len(job.workload)
+            else:
+                jobs.append(entry)
+                if len(job.workload) <= most:  # next to a large one there is room for others
+                    size += len(job.workload)
+        self._added = left
+        kept = {job.number for job, _ in left if job in self.retried}
+        due = {job.number for job, _ in jobs if job in self.retried}
+        rewritten: dict[int, Record] = {}
+        for number, record in list(self.rewritten.items()):
+            fits = not (jobs or rewritten) or size + len(record.workload) <= most
+            if number in due or (fits and number not in kept):
+                rewritten[number] = self.rewritten.pop(number)
+                size += 0 if number in due else len(record.workload)
+            elif number not in kept:
+                self._size += len(record.workload)
+        return jobs, rewritten
+
+    def _find_peer(self, job: BrokerJob) -> object:
+        """The peer that waits for the job, or None if it must not overtake others."""
+        replies = self.replies[job]
+        if not replies or job in self.retried or job.function.name.startswith(b"\0"):
+            return None
+        return replies[0].peer
 
     def put_back(self, changes: Changes) -> None:
         """Put the parts of a group that was not stored back, except what peers waited for."""
@@ -133,6 +189,7 @@ class PendingChanges:
                 self._removed.pop(number, None)
             old = {record.number: record for record in changes.rewritten}
             self.rewritten = {n: old[n] for n in old if n not in later} | self.rewritten
+            self._size += sum(len(record.workload) for record in changes.rewritten)
             gone = self._removed.keys() | self.rewritten.keys()
             counts = changes.delivered.items()
             self._delivered = {n: count for n, count in counts if n not in gone} | self._delivered
@@ -143,7 +200,8 @@ class PendingChanges:
         """Begin with changes that another process could not store."""
         with self.guard:
             self._delivered, self._removed = delivered, dict.fromkeys(removed)
-            self.rewritten = {record.number: record for record in rewritten}
+            for record in rewritten:
+                self._put_rewritten(record)
 
 
 def _make_record(job: BrokerJob, due: float) -> Record:

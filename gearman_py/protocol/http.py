@@ -23,6 +23,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER_END = re.compile(rb"\r\n\r\n")
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # Chunks that are read at a time: 256 KiB may have 40,000, and other connections wait meanwhile.
 CHUNKS = 2000
 
@@ -216,6 +217,8 @@ class Reader:
     def _read_trailer(self, start: int) -> bool:
         """Skip what is between the last chunk and the end of the request."""
         end = _TRAILER_END.search(self._unread, start, HEAD_LIMIT)
+        if _BARE_LINE_FEED.search(self._unread, start, end.end() if end else HEAD_LIMIT):
+            raise _bad_request("a line of the trailer ends without CR")
         if end is None:
             if len(self._unread) > HEAD_LIMIT:
                 raise _bad_request("the trailer does not end")

@@ -31,6 +31,7 @@ HIGH_SHARE = 1.05  # of the limit: above it, connections are closed ...
 HIGHEST_SHARE = 1.25  # ... and above this, even before free memory was returned
 TRIM_INTERVAL = 1.0  # shortest time between two returns of free memory, in seconds
 TRIM_TIME_SHARE = 0.005  # longest share of the time spent on returning free memory ...
+LONGEST_PAUSE = 5.0  # seconds between two returns, however long one takes
 URGENT_SHARE = 0.8  # ... until more than this share of the limit is used;
 URGENT_TIME_SHARE = 0.05  # from then on, the longest share of the time
 SLACK = 4 * 2**20  # free bytes that are not worth returning
@@ -139,7 +140,7 @@ async def watch_memory(listener: Listener, limit: int) -> None:
     while True:
         await asyncio.sleep(SHORT_LOOK_INTERVAL if bytes_ > limit / 2 else LOOK_INTERVAL)
         bytes_ = resident_bytes()
-        pause = max(TRIM_INTERVAL, took / TRIM_TIME_SHARE)
+        pause = max(TRIM_INTERVAL, min(took / TRIM_TIME_SHARE, LONGEST_PAUSE))
         if bytes_ > limit * URGENT_SHARE or listener.budget.waiting:
             pause = took / URGENT_TIME_SHARE
         if tidy := closed or time.monotonic() - tidied > pause:

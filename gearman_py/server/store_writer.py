@@ -2,6 +2,7 @@
 loop never waits for a disk.
 
 While a group is being stored, the next one accumulates: the slower the disk, the larger the groups.
+A group is bounded in bytes, and has jobs of each peer, so that nobody waits for all of another's.
 The thread takes the next one by itself as long as there is one that peers wait for: getting it from
 the event loop took as long as storing it (measured). Changes that no peer waits for (the removal of
 jobs that have ended) are stored with the next group, or alone after a moment.
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from queue import Empty, SimpleQueue
 
 from gearman_py.broker.broker import Broker
@@ -279,6 +281,9 @@ class StoreWriter:
             for peer in self._broker.awaiting(group):
                 self._hang_up(peer)
         self._broker.refused(group, error.brief, now)
+        if error.unreachable and self._changes.awaited:  # each group would wait as long again
+            waiting = self._changes.take(deliveries=False, most=inf)
+            self._broker.refused(waiting, error.brief, now)
         self._flush()
 
     def _count_refused(self) -> int:

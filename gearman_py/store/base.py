@@ -48,6 +48,12 @@ def is_sound(record: Record) -> bool:
 
     A NUL would end a name on the wire; only names of records that are not jobs begin with it.
     """
+    integers = record.number, record.priority, record.due, record.deliveries
+    texts = record.function, record.unique, record.reducer, record.workload
+    if not all(isinstance(value, int) for value in integers):
+        return False
+    if not all(isinstance(value, bytes) for value in texts):  # as in a column that may be NULL
+        return False
     names = b"".join((record.function[1:], record.unique, record.reducer))
     numbers = record.number >= 0 and record.priority in (0, 1, 2) and record.deliveries >= 0
     return numbers and b"\0" not in names and record.function not in (b"", b"\0")

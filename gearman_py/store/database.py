@@ -8,6 +8,10 @@ from gearman_py.store.weakness import Weakness
 
 BRIEF = "the queue's database is out of reach"
 
+# Bytes of jobs after which a read ends: the database is to answer within seconds, and this server
+# is to show in time that it is alive.
+READ_BYTES = 4 * 2**20
+
 NO_KEEPER = 0  # of a shelf whose entry was deleted; not the number of any shelf
 
 Place = tuple[int, int]
@@ -100,7 +104,10 @@ class Database(Protocol):
         """
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
-        """The next records of a shelf, by number; an unreadable one is not sound."""
+        """The next records of a shelf, by number; an unreadable one is not sound.
+
+        At most ``limit``, and no more after READ_BYTES.
+        """
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:
         """Move records out of the way of servers; return how to look at them."""

@@ -8,7 +8,7 @@ if their server still runs, it notices by then that its entry is gone, and stops
 import logging
 from collections.abc import Iterator
 
-from gearman_py.store.base import Record
+from gearman_py.store.base import Record, is_sound
 from gearman_py.store.database import Database
 
 log = logging.getLogger("gearmand")
@@ -29,10 +29,10 @@ def restore_entries(database: Database, prefix: bytes) -> None:
 
 
 def read_all_records(database: Database, prefix: bytes, limit: int) -> Iterator[Record]:
-    """The records on all shelves, whoever keeps them, ``limit`` at a time. Raises StoreError."""
+    """The sound records on all shelves, ``limit`` at a time. Raises StoreError."""
     restore_entries(database, prefix)
     for shelf in database.list_shelves():
         last: int | None = None
         while records := database.read_records(shelf.number, last, limit):
-            yield from records
+            yield from filter(is_sound, records)
             last = records[-1].number

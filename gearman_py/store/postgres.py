@@ -14,7 +14,7 @@ from gearman_py.config import format_size
 from gearman_py.optional_module import import_optional
 from gearman_py.store import postgres_queries as queries
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf
+from gearman_py.store.database import BRIEF, NO_KEEPER, READ_BYTES, Beat, Lost, Rows, Shelf
 from gearman_py.store.weakness import Weakness
 
 log = logging.getLogger("gearmand")
@@ -33,6 +33,10 @@ LIFE = {
     "application_name": PROGRAM,
 }
 _LOWEST = -(2**63)
+ONLY_IN_MEMORY = (
+    "jobs that were queued before are only in memory: let the workers do them before gearmand is "
+    "stopped"
+)
 
 
 class Postgres:
@@ -55,6 +59,7 @@ class Postgres:
         self._name = table
         self._patient = _patient(self._psycopg)
         self._connection: Any = None
+        self._file = 0  # in which PostgreSQL has the table
 
     def connect(self) -> None:
         try:
@@ -75,7 +80,7 @@ class Postgres:
     def find_weaknesses(self) -> list[Weakness]:
         """The settings with which it loses jobs."""
         [found] = self._execute_query(queries.KEEPS, [self._jobs.as_string(None)])
-        fsync, full_pages, persistence = found
+        fsync, full_pages, persistence, file, tuples = found
         texts = []
         for name, value in (("fsync", fsync), ("full_page_writes", full_pages)):
             if value != "on":
@@ -83,12 +88,29 @@ class Postgres:
                     f"this PostgreSQL has {name} = {value} and would forget jobs: put "
                     f"{name} = on into its postgresql.conf"
                 )
+        if persistence is None:
+            text = (
+                f"PostgreSQL: the table {self._name} does not exist: another program dropped it. "
+                f"{ONLY_IN_MEMORY}; the next start makes a new table"
+            )
+            return [Weakness(text, bearable=False)]
+        self._note_file(file, tuples)
         if persistence not in ("p", b"p"):
             texts.append(
                 f"PostgreSQL would forget the table {self._name}: ALTER TABLE {self._name} "
                 "SET LOGGED"
             )
         return [Weakness(text, bearable=True) for text in texts]
+
+    def _note_file(self, file: int, tuples: float) -> None:
+        """Notice TRUNCATE, which gives the table a new file, without statistics at first."""
+        known, self._file = self._file, file
+        if known not in (0, file) and tuples <= 0:
+            log.error(
+                "PostgreSQL: another program emptied the table %s (TRUNCATE), or wrote it anew "
+                "(VACUUM FULL, ALTER TABLE). If it was emptied: %s",
+                *(self._name, ONLY_IN_MEMORY),
+            )
 
     def describe_login(self) -> str:
         info = self._connection.info
@@ -176,7 +198,7 @@ class Postgres:
         return True
 
     def read_records(self, shelf: int, after: int | None, limit: int) -> list[Record]:
-        values = [shelf, _LOWEST if after is None else after, limit]
+        values = [shelf, _LOWEST if after is None else after, limit, READ_BYTES]
         return [Record(*row) for row in self._execute_query(queries.READ, values)]
 
     def set_aside(self, shelf: int, numbers: Sequence[int]) -> str:

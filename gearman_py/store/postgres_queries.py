@@ -75,8 +75,11 @@ REMOVE = """
     WHERE job.shelf = ended.shelf AND job.number = ended.number
 """
 READ = """
-    SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM {jobs}
-    WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
+    SELECT number, function, "unique", priority, due, reducer, workload, deliveries FROM (
+        SELECT *, sum(octet_length(workload)) OVER (ORDER BY number) - octet_length(workload)
+            AS before
+        FROM {jobs} WHERE shelf = %s AND number > %s ORDER BY number LIMIT %s
+    ) AS next WHERE coalesce(before, 0) <= %s ORDER BY number
 """
 # A session whose rest of a group does not come, as its server or network stopped: PostgreSQL bounds
 # only the time between groups (idle_in_transaction_session_timeout). No job server waits as long.
@@ -89,7 +92,8 @@ END_STUCK = """
 SET_ASIDE = "UPDATE {jobs} SET shelf = -shelf WHERE shelf = %s AND number = ANY(%s::bigint[])"
 KEEPS = """
     SELECT current_setting('fsync'), current_setting('full_page_writes'),
-           (SELECT relpersistence FROM pg_class WHERE oid = to_regclass(%s))
+           relpersistence, relfilenode, reltuples
+    FROM (VALUES (1)) AS always LEFT JOIN pg_class ON oid = to_regclass(%s)
 """
 CLEAR = """
     DELETE FROM {shelves}

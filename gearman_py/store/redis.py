@@ -18,7 +18,7 @@ from gearman_py.config import format_size
 from gearman_py.optional_module import import_optional
 from gearman_py.store import redis_scripts
 from gearman_py.store.base import Record, StoreError
-from gearman_py.store.database import BRIEF, NO_KEEPER, Beat, Lost, Rows, Shelf
+from gearman_py.store.database import BRIEF, NO_KEEPER, READ_BYTES, Beat, Lost, Rows, Shelf
 from gearman_py.store.weakness import Weakness
 
 log = logging.getLogger("gearmand")
@@ -213,13 +213,12 @@ class Redis:
                 where = self.set_aside(shelf, strange)
                 log.error("%d jobs have no numbers and will not run: %s", len(strange), where)
             self._unread = sorted(known[field] for field in known.keys() - set(strange))[::-1]
-        numbers = [self._unread.pop() for _ in range(min(limit, len(self._unread)))]
+        numbers = self._unread[: -limit - 1 : -1]
         if not numbers:
             return []
-        jobs = self._call_redis("hmget", f"{self._base}jobs:{shelf}", numbers)
-        tries = self._call_redis("hmget", f"{self._base}tries:{shelf}", numbers)
-        rows = zip(numbers, jobs, tries, strict=True)
-        return [_unpack_record(number, job or b"", count or b"0") for number, job, count in rows]
+        rows = self._run_script(redis_scripts.READ, shelf, READ_BYTES, *numbers)
+        del self._unread[-len(rows) :]
+        return [_unpack_record(number, *row) for number, row in zip(numbers, rows, strict=False)]
 
     def set_aside(self, shelf: int, numbers: Sequence[int | bytes]) -> str:
         self._run_script(redis_scripts.SET_ASIDE, shelf, *numbers)

@@ -98,6 +98,17 @@ end
 return 1
 """
 )
+READ = """
+local base, shelf, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local found, size = {}, 0
+for at = 4, #ARGV do
+    local job = redis.call('HGET', base .. 'jobs:' .. shelf, ARGV[at]) or ''
+    table.insert(found, {job, redis.call('HGET', base .. 'tries:' .. shelf, ARGV[at]) or '0'})
+    size = size + #job
+    if size > most then break end
+end
+return found
+"""
 SET_ASIDE = (
     ROOM
     + """

@@ -3,9 +3,6 @@
 WAL with synchronous=FULL: a commit returns only when the disk has confirmed it (NORMAL loses the
 latest commits in a power cut). The key is the number of the job, never the unique, which is data
 and may be anything.
-
-SQLite releases the interpreter's lock for each statement, and getting it back from a busy event
-loop takes long; so a group is one statement where possible, not one per row.
 """
 
 import contextlib
@@ -14,11 +11,10 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownOutcome
@@ -30,28 +26,22 @@ from gearman_py.store.sqlite_file import (
     reserve_file,
 )
 from gearman_py.store.sqlite_mark import Mark
+from gearman_py.store.sqlite_statements import (
+    KEPT_STATEMENTS,
+    REMOVE,
+    SET_ASIDE,
+    adds_up,
+    build_statements,
+)
 from gearman_py.store.sqlite_wal import file_beside
 
 log = logging.getLogger("gearmand")
 
-# Rows that one statement inserts at most: SQLite allows 32,766 values, and each number of rows is a
-# statement to compile and to keep.
-GROUP = 128
-KEPT_STATEMENTS = GROUP + 32
 # The WAL is written back to the file when it has grown by about this many bytes.
 CHECKPOINT = 8 * 2**20
 PAGE = 4096
 CHANGED = 1024  # bytes that a change of a record adds to the WAL, roughly: records share pages
 IDLE = 0.5  # seconds without a commit after which even a short WAL is written back
-SMALL = 4096  # bytes of a workload that is cheaper to copy than to read twice
-
-_INSERT = "INSERT INTO job VALUES "
-_REWRITE = "INSERT OR REPLACE INTO job VALUES "
-_ROW = "(" + ",".join("?" * (len(Record._fields) + 1)) + ")"
-_LISTED = "number IN (SELECT value FROM json_each(?))"
-_REMOVE = f"DELETE FROM job WHERE {_LISTED}"  # noqa: S608 - our own words
-_SET_ASIDE = f"INSERT INTO rejected SELECT * FROM job WHERE {_LISTED}"  # noqa: S608 - the same
-_DELIVER = "UPDATE job SET deliveries = value FROM json_each(?) WHERE number = CAST(key AS INTEGER)"
 
 
 class SQLiteStore:
@@ -99,7 +89,7 @@ class SQLiteStore:
         try:
             for *row, digest in self._connection.execute("SELECT * FROM job ORDER BY number"):
                 record = Record(*row)
-                if _adds_up(record, digest):
+                if adds_up(record, digest):
                     yield record
                 else:
                     bad.append(record.number)
@@ -113,7 +103,7 @@ class SQLiteStore:
             )
             with contextlib.suppress(StoreError):  # the next start finds them again
                 self._execute_statements(
-                    [(_SET_ASIDE, [json.dumps(bad)]), (_REMOVE, [json.dumps(bad)])]
+                    [(SET_ASIDE, [json.dumps(bad)]), (REMOVE, [json.dumps(bad)])]
                 )
 
     def commit(self, changes: Changes) -> None:
@@ -128,7 +118,7 @@ class SQLiteStore:
                 self._mark.restart()
                 self._in_use = True
                 self._note_sizes()
-            statements = _build_statements(changes)
+            statements = build_statements(changes)
             if self._mark.begins_again:
                 statements.insert(0, (sqlite_file.next_round(self._connection), []))
             self._execute_statements(statements)
@@ -279,28 +269,6 @@ class SQLiteStore:
         return whole
 
 
-def _build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
-    """The statements that make the changes, as few as possible."""
-    statements = list(_build_inserts(_INSERT, changes.added))
-    if changes.delivered:
-        statements.append((_DELIVER, [json.dumps(changes.delivered)]))
-    if changes.removed:
-        statements.append((_REMOVE, [json.dumps(changes.removed)]))
-    if changes.rewritten:
-        statements += _build_inserts(_REWRITE, changes.rewritten)
-    return statements
-
-
-def _build_inserts(insert: str, records: Sequence[Record]) -> Iterator[tuple[str, list[object]]]:
-    for start in range(0, len(records), GROUP):
-        group = records[start : start + GROUP]
-        values: list[object] = []
-        for record in group:
-            values += record
-            values.append(_record_digest(record))
-        yield insert + ",".join([_ROW] * len(group)), values
-
-
 class FileState(NamedTuple):
     """Which file it is, its size in bytes, and when it was written to."""
 
@@ -328,17 +296,3 @@ def _is_cut(path: Path, known: FileState | None) -> bool:
     """Whether this is the file, and it is smaller than it was."""
     now = _file_state(path)
     return now is not None and known is not None and now[:2] == known[:2] and now[2] < known[2]
-
-
-def _record_digest(record: Record) -> int:
-    if len(record.workload) < SMALL:
-        return crc32(b"%d\0%b\0%b\0%d\0%d\0%b\0%b" % record[:7])
-    return crc32(record.workload, crc32(b"%d\0%b\0%b\0%d\0%d\0%b\0" % record[:6]))
-
-
-def _adds_up(record: Record, digest: object) -> bool:
-    """Whether the row is as it was stored; ``deliveries``, which changes, is checked apart."""
-    try:
-        return _record_digest(record) == digest and record.deliveries >= 0
-    except TypeError:  # a value does not even have its type
-        return False

@@ -26,6 +26,13 @@ class DurableTable(Table):
     def take(self) -> CommitGroup:
         return self.broker.queues.changes.take(deliveries=True)
 
+    def take_some(self, most: int) -> list[bytes]:
+        """Store the next group of at most so many bytes; the workloads in it."""
+        group = self.broker.queues.changes.take(deliveries=True, most=most)
+        self.broker.stored(group, self.now)
+        records = [*group.changes.added, *group.changes.rewritten]
+        return [record.workload for record in records]
+
     def commit(self) -> None:
         self.broker.stored(self.take(), self.now)
 
@@ -80,6 +87,49 @@ def test_peer_is_told_nothing_that_comes_after_what_it_waits_for(table: DurableT
     table.commit()
     assert table.hear(client) == [("JOB_CREATED", b"H:test:2"), ("ECHO_RES", b"after")]
     assert client.owed == 0
+
+
+def test_group_is_bounded_in_bytes_and_others_are_served_between(table: DurableTable) -> None:
+    hog, other = table.peer(), table.peer()
+    large = [b"%d" % number * 40 for number in range(3)]
+    for workload in large:
+        table.say(hog, Packet.SUBMIT_JOB_BG, b"f", b"", workload)
+    table.say(hog, Packet.SUBMIT_JOB_BG, b"f", b"", b"small")
+    table.say(other, Packet.SUBMIT_JOB_BG, b"f", b"", b"of another")
+    assert table.take_some(50) == [large[0], b"of another"], "all of one peer's first"
+    assert [said for said, *_ in table.hear(other)] == ["JOB_CREATED"]
+    assert table.hear(hog) == [("JOB_CREATED", FIRST)]
+    table.say(other, Packet.SUBMIT_JOB_BG, b"f", b"", b"x")
+    assert table.take_some(1) == [large[1], b"x"], "a job that is larger than a group is in none"
+    assert table.take_some(50) == [large[2], b"small"]
+    assert [said for said, *_ in table.hear(hog)] == ["JOB_CREATED"] * 3
+    assert table.broker.queues.changes.empty
+    worker = table.worker(b"f")
+    handles = [table.grab(worker) for _ in range(6)]
+    assert handles == [b"H:test:%d" % number for number in (1, 5, 2, 6, 3, 4)]
+
+
+def test_jobs_that_were_changed_are_in_bounded_groups_with_their_answers(
+    table: DurableTable,
+) -> None:
+    client, ops = table.peer(), table.peer()
+    for _ in range(3):
+        table.say(client, Packet.SUBMIT_JOB_BG, b"f", b"", bytes(40))
+    table.commit()
+    worker = table.worker(b"f")
+    for _ in range(3):
+        handle = table.grab(worker)
+        assert handle
+        table.say(worker, Packet.WORK_FAIL, handle)
+    table.commit()
+    table.broker.receive(ops, [(TEXT, [b"retry jobs function=f"])], table.now)
+    table.say(client, Packet.SUBMIT_JOB_BG, b"f", b"", bytes(10))
+    sizes = [len(table.take_some(50)) for _ in range(2)]
+    assert not ops.take(), "it is told that all are queued before they are stored"
+    sizes.append(len(table.take_some(50)))
+    assert sorted(sizes) == [1, 1, 2]
+    assert b"".join(ops.take()).endswith(b"H:test:3\n.\n")
+    assert table.broker.queues.changes.empty
 
 
 def test_refused_job_was_never_there(table: DurableTable) -> None:

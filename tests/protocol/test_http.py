@@ -120,6 +120,7 @@ BESIDE_THE_RFC = {
     "bare carriage return after a size": CHUNKED + b"\r\n1\rx\r\n0\r\n\r\n",
     "bare line feed in an extension": CHUNKED + b"\r\n1;a\nb\r\nx\r\n0\r\n\r\n",
     "bare line feed in a trailer": CHUNKED + b"\r\n0\r\nA: b\nC: d\r\n\r\n",
+    "bare line feed that ends a trailer": CHUNKED + b"\r\n0\r\nA: b\n\r\n",
     "not a header in a trailer": CHUNKED + b"\r\n0\r\nA b\r\n\r\n",
     "carriage return in a value": HEAD + b"A: b\rc\r\n\r\n",
     "nul in a value": HEAD + b"A: b\0c\r\n\r\n",

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,32 @@ def unread_answers(server: GearmandProcess, connect: Connect, sockets: ExitStack
     worker.ask(Packet.ECHO_REQ, b"")
     for peer in peers:
         peer.socket.close()
+
+
+def queue_at_once(server: GearmandProcess, connect: Connect, sockets: ExitStack) -> None:
+    """800 background jobs of 200 KB that are on their way at once, and drained."""
+    client, worker = connect(server.listening()), connect(server.listening())
+    client.socket.settimeout(60)
+    for _ in range(20):
+        for _ in range(40):
+            client.say(Packet.SUBMIT_JOB_BG, b"f", b"", bytes(200_000))
+        for _ in range(40):
+            assert client.hear()[0] == "JOB_CREATED"
+    worker.say(Packet.CAN_DO, b"f")
+    while (answer := worker.ask(Packet.GRAB_JOB))[0] == "JOB_ASSIGN":
+        worker.say(Packet.WORK_COMPLETE, answer[1], b"")
+
+
+@pytest.mark.slow
+def test_memory_of_a_durable_queue_comes_back_within_seconds(
+    start: Callable[..., GearmandProcess], connect: Connect, sockets: ExitStack, tmp_path: Path
+) -> None:
+    server = start("-q", "sqlite", "--queue-file", str(tmp_path / "queue"))
+    server.listening()
+    before = server.resident()
+    queue_at_once(server, connect, sockets)
+    assert server.memory() - before > 100 * MIB, "that it was used at all"
+    await_true(lambda: server.resident() - before < 15 * MIB)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ PostgreSQL and Redis are Debian's, and real. Set SUCCESSIONS to kill more often.
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -561,12 +562,24 @@ def _damage(database: Postgres | Redis) -> int:
     """Break records of a dead server's; how many are broken."""
     if isinstance(database, Postgres):
         with psycopg.connect(database.where, autocommit=True) as connection:
-            damage = {"priority": "77", "deliveries": "-1", '"unique"': r"'a\000b'", "number": "-5"}
+            connection.execute(
+                "ALTER TABLE gearman_queue ALTER function DROP NOT NULL, "
+                "ALTER workload DROP NOT NULL"
+            )
+            damage = {
+                "function": "NULL",
+                "workload": "NULL",
+                "priority": "77",
+                "deliveries": "-1",
+                '"unique"': r"'a\000b'",
+                "number": "-5",
+            }
             for column, value in damage.items():
                 connection.execute(
                     f"UPDATE gearman_queue SET {column} = {value} "  # noqa: S608 - our words
                     "WHERE number = (SELECT max(number) FROM gearman_queue "
-                    "WHERE priority < 3 AND deliveries >= 0 AND \"unique\" = '')"
+                    "WHERE priority < 3 AND deliveries >= 0 AND \"unique\" = '' "
+                    "AND function IS NOT NULL AND workload IS NOT NULL)"
                 )
         return len(damage)
     with contextlib.closing(database.connect()) as connection:
@@ -585,7 +598,7 @@ def test_damaged_records_of_a_dead_server_are_set_aside(
 ) -> None:
     one, two = serve("one"), serve("two")
     client = connect(one.listening())
-    handles = [submit(client, b"%d" % number) for number in range(6)]
+    handles = [submit(client, b"%d" % number) for number in range(8)]
     one.process.kill()
     two.listening()
     broken = _damage(database)
@@ -800,9 +813,45 @@ def test_postgres_table_that_was_dropped_is_said_and_made_again_at_the_next_star
     with psycopg.connect(database.where, autocommit=True) as connection:
         connection.execute("DROP TABLE gearman_queue")
     assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[:2] == ("ERROR", b"QUEUE_ERROR")
-    assert 'relation "gearman_queue" does not exist' in server.log
+    assert "does not exist" in server.log
+    assert "SET LOGGED" not in server.log
     assert server.end() == 0
     submit(connect(serve().listening()), b"after")
+
+
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_postgres_table_that_was_emptied_is_said_and_its_jobs_run(
+    serve: Start, database: Postgres, connect: Connect
+) -> None:
+    server = serve()
+    client = connect(server.listening())
+    submit(client, b"before")
+    with psycopg.connect(database.where, autocommit=True) as connection:
+        connection.execute("TRUNCATE gearman_queue")
+    await_true(lambda: "emptied the table gearman_queue" in server.log)
+    submit(client, b"after")
+    peer = worker(client)
+    assert [peer.ask(Packet.GRAB_JOB)[-1] for _ in range(2)] == [b"before", b"after"]
+
+
+@pytest.mark.slow
+def test_many_large_jobs_at_once_are_stored_and_taken_over(
+    serve: Start, database: Database, connect: Connect
+) -> None:
+    one, two = serve("one"), serve("two")
+    hog, other = connect(one.listening()), connect(one.listening())
+    hog.socket.settimeout(2 * LIMIT)
+    workloads = [random.Random(number).randbytes(2 * 2**20) for number in range(24)]  # noqa: S311 - to be repeated
+    for workload in workloads:
+        hog.say(Packet.SUBMIT_JOB_BG, b"f", b"", workload)
+    submit(other, b"small")
+    assert {hog.hear()[0] for _ in workloads} == {"JOB_CREATED"}
+    two.listening()
+    one.process.kill()
+    await_succession(two)
+    peer = worker(connect(two.listening()))
+    expected = {b"small", *workloads}
+    assert {peer.ask(Packet.GRAB_JOB)[-1] for _ in expected} == expected
 
 
 def test_reloaded_server_keeps_its_jobs_until_its_end(

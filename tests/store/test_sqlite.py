@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Changes, Record, StoreError
-from gearman_py.store.sqlite import GROUP, SQLiteStore
+from gearman_py.store.sqlite import SQLiteStore
+from gearman_py.store.sqlite_statements import GROUP
 from tests.properties import depth
 from tests.tally import tally
 
