@@ -14,7 +14,7 @@ from gearman_py.broker.outbox import DeferredReply
 from gearman_py.broker.state import BrokerJob
 from gearman_py.store.base import Changes, Record
 
-# Bytes of workloads in a group, besides one job that is larger: other groups are to be stored between,
+# Bytes of workloads in a group, besides one job that is larger: others are to be stored between,
 # and a database is to answer each within seconds.
 GROUP_BYTES = 4 * 2**20
 

@@ -2,7 +2,7 @@
 loop never waits for a disk.
 
 While a group is being stored, the next one accumulates: the slower the disk, the larger the groups.
-A group is bounded in bytes, and has jobs of each peer, so that nobody waits for all of another's.
+A group is bounded in bytes, and has jobs of each peer, so that no peer waits for all of another's.
 The thread takes the next one by itself as long as there is one that peers wait for: getting it from
 the event loop took as long as storing it (measured). Changes that no peer waits for (the removal of
 jobs that have ended) are stored with the next group, or alone after a moment.

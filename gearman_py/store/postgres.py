@@ -107,7 +107,7 @@ class Postgres:
         known, self._file = self._file, file
         if known not in (0, file) and tuples <= 0:
             log.error(
-                "PostgreSQL: another program emptied the table %s (TRUNCATE), or wrote it anew "
+                "PostgreSQL: another program emptied the table %s (TRUNCATE), or rewrote it "
                 "(VACUUM FULL, ALTER TABLE). If it was emptied: %s",
                 *(self._name, ONLY_IN_MEMORY),
             )

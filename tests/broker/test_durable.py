@@ -27,7 +27,7 @@ class DurableTable(Table):
         return self.broker.queues.changes.take(deliveries=True)
 
     def take_some(self, most: int) -> list[bytes]:
-        """Store the next group of at most so many bytes; the workloads in it."""
+        """Store the next group of at most ``most`` bytes; the workloads in it."""
         group = self.broker.queues.changes.take(deliveries=True, most=most)
         self.broker.stored(group, self.now)
         records = [*group.changes.added, *group.changes.rewritten]
