@@ -394,6 +394,19 @@ def test_wal_stays_short_while_a_queue_is_drained(tmp_path: Path) -> None:
     assert longest < 3 * sqlite.CHECKPOINT
 
 
+def test_wal_stays_short_while_large_jobs_end(tmp_path: Path) -> None:
+    path = tmp_path / "queue"
+    with closing(SQLiteStore(path)) as store:
+        for number in range(8):
+            added = Record(number, b"f", b"", 1, 0, b"", bytes(5_000_000), 0)
+            store.commit(Changes([added], {}, []))
+            store.tidy()
+        before = path.with_name("queue-wal").stat().st_size
+        assert before < 3 * sqlite.CHECKPOINT
+        store.commit(Changes([], {}, list(range(8))))
+        assert path.with_name("queue-wal").stat().st_size == before
+
+
 def test_file_becomes_small_while_it_is_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
