@@ -90,7 +90,7 @@ class Postgres:
                 )
         if persistence is None:
             text = (
-                f"PostgreSQL: the table {self._name} does not exist: another program dropped it. "
+                f"PostgreSQL: the table {self._name} does not exist: another program dropped it; "
                 f"{ONLY_IN_MEMORY}; the next start makes a new table"
             )
             return [Weakness(text, bearable=False)]
