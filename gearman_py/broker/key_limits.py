@@ -2,23 +2,31 @@
 
 The key of a job is the beginning of its unique. The queues of a function with such a limit give
 out the oldest job whose key has room. The cost of each step does not grow with the number of jobs
-whose key has none.
+whose key has none, and jobs that are queued when the limit is set are looked at little by little:
+none is given out before.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import chain
 from math import inf
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from gearman_py.broker.backlog import Backlog, Part
+
 MAX_PER_KEY = 10**9
 MAX_SEPARATOR = 16  # bytes
-STALE = 64  # entries of removed jobs, which are not worth a cleanup
+STALE = 64  # entries of removed jobs of a key, which are not worth a cleanup
 
 
 class _Job(Protocol):
     unique: bytes
+    queued: bool
+
+    @property
+    def worker(self) -> object: ...
 
 
 Job = TypeVar("Job", bound=_Job)
@@ -46,11 +54,10 @@ class KeyLimit(Generic[Job]):
     """At most ``most`` jobs of each key run at a time.
 
     A key is the unique up to the first ``separator``. Jobs without a unique, or with ``-``, have
-    no key and are not limited. ``queues``: by priority. ``available`` queued jobs may be given out
-    now.
+    no key and are not limited. ``queues``: by priority.
     """
 
-    __slots__ = ("_uses", "available", "most", "queues", "separator")
+    __slots__ = ("_available", "_running", "_uncounted", "_uses", "most", "queues", "separator")
 
     def __init__(self, most: int, separator: bytes = b":") -> None:
         """Raises ValueError."""
@@ -61,8 +68,39 @@ class KeyLimit(Generic[Job]):
         self.most = most
         self.separator = separator
         self.queues = [KeyedQueue(self) for _ in range(3)]
-        self.available = 0
+        self._available = 0
         self._uses: dict[bytes, KeyUse] = {}
+        self._running: set[Job] = set()
+        self._uncounted: list[Job] = []
+
+    @property
+    def available(self) -> int:
+        """How many of the queued jobs may be given out now, of those that were looked at."""
+        return 0 if self._uncounted else self._available
+
+    def look_at_all(self, running: list[Job]) -> Iterator[None]:
+        """Count the ``running`` jobs, and then the queued ones; yields after each of them."""
+        self._uncounted = running
+        return self._look_at_each()
+
+    def _look_at_each(self) -> Iterator[None]:
+        while self._uncounted:
+            job = self._uncounted.pop()
+            if job.worker is not None and job not in self._running:
+                self.note_started(job)
+            yield
+        for queue in self.queues:
+            while queue.backlog:
+                queue.look_at_next()
+                yield
+
+    def dismantle(self) -> Iterator[None]:
+        """Free the memory of a limit that is no longer in effect; yields after each key."""
+        while self._uses:
+            key, _ = self._uses.popitem()
+            for queue in self.queues:
+                queue.forget(key)
+            yield
 
     @classmethod
     def parse(cls, text: str) -> "KeyLimit[Job]":
@@ -85,11 +123,20 @@ class KeyLimit(Generic[Job]):
 
     def note_started(self, job: Job) -> None:
         """A job runs."""
+        self._running.add(job)
         use = self.find_use(self.key(job))
         self.count(use, running=1)
 
+    def note_taken(self, use: KeyUse, job: Job) -> None:
+        """A queued job runs."""
+        self._running.add(job)
+        self.count(use, queued=-1, running=1)
+
     def note_ended(self, job: Job) -> None:
         """A job runs no longer."""
+        if job not in self._running:
+            return  # it was not counted yet
+        self._running.discard(job)
         use = self.find_use(self.key(job))
         self.count(use, running=-1)
         for queue in self.queues:
@@ -104,10 +151,10 @@ class KeyLimit(Generic[Job]):
 
     def count(self, use: KeyUse, *, queued: int = 0, running: int = 0) -> None:
         """Note a change of the number of a key's jobs."""
-        self.available -= use.available
+        self._available -= use.available
         use.queued += queued
         use.running += running
-        self.available += use.available
+        self._available += use.available
         if not (use.queued or use.running):
             del self._uses[use.key]
             for queue in self.queues:
@@ -115,50 +162,70 @@ class KeyLimit(Generic[Job]):
 
 
 class KeyLine(Generic[Job]):
-    """The jobs of a key in a queue, as a heap of their places; the place that was ``offered``."""
+    """The jobs of a key in a queue, as a heap of their places; the place that was ``offered``.
 
-    __slots__ = ("entries", "offered")
+    ``live`` of the entries are of jobs that were not removed.
+    """
+
+    __slots__ = ("entries", "live", "offered")
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, Job]] = []
+        self.live = 0
         self.offered: int | None = None
 
 
 class KeyedQueue(Generic[Job]):
     """The queued jobs of a function and priority, in order; used as a deque.
 
-    A job that is removed is at once gone from the queue, but stays among those of its key until it
-    would be the next of these, or most of them are such.
+    The last of them may be in a ``backlog``: they were not looked at yet, and some may have left
+    the queue. Any other job that is removed is at once gone from the queue, but stays among those
+    of its key until it would be the next of these, or most of them are such.
     """
 
-    __slots__ = ("_end", "_entries", "_jobs", "_limit", "_lines", "_ready", "_start")
+    __slots__ = ("_end", "_jobs", "_limit", "_lines", "_ready", "_start", "backlog")
 
     def __init__(self, limit: KeyLimit[Job]) -> None:
         self._limit = limit
         self._start = self._end = 0
+        self.backlog = Backlog[Job]()
         self._reset()
 
     def _reset(self) -> None:
         self._jobs: OrderedDict[Job, int] = OrderedDict()  # in order, each with its place
         self._lines: dict[bytes, KeyLine[Job]] = {}
-        self._entries = 0  # in all lines
         self._ready: list[tuple[int, bytes]] = []  # what keys offer, and did before, as a heap
 
+    @property
+    def parts(self) -> list[Part[Job]]:
+        """All jobs, for a queue that takes the place of this one."""
+        return [self._jobs, *self.backlog.parts]
+
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self.backlog)
 
     def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs)
+        return chain(self._jobs, self.backlog)
 
     def __reversed__(self) -> Iterator[Job]:
-        return reversed(self._jobs)
+        return chain(reversed(self.backlog), reversed(self._jobs))
 
     def __getitem__(self, place: int) -> Job:
         """The first job, or the last."""
-        return next(reversed(self._jobs) if place else iter(self._jobs))
+        if place:
+            return next(reversed(self))
+        while not self._jobs and not self.backlog[0].queued:
+            self.backlog.popleft()
+        return next(iter(self))
 
     def append(self, job: Job) -> None:
         """Put a job at the end."""
+        if self.backlog:
+            self.backlog.append(job)
+        else:
+            self._append(job)
+
+    def _append(self, job: Job) -> None:
         self._jobs[job] = self._end
         self._enter_line(job, self._end)
         self._end += 1
@@ -168,10 +235,19 @@ class KeyedQueue(Generic[Job]):
         for job in jobs:
             self.append(job)
 
+    def look_at_next(self) -> None:
+        """Look at the next job of the backlog, which may be given out from now on."""
+        job = self.backlog.popleft()
+        if job.queued and job not in self._jobs:
+            self._append(job)
+
     def rotate(self) -> None:
         """Put the last job at the beginning."""
-        job = self[-1]
-        self.discard(job)
+        if self.backlog:
+            job = self.backlog.pop()
+        else:
+            job = self[-1]
+            self.discard(job)
         self._start -= 1
         self._jobs[job] = self._start
         self._jobs.move_to_end(job, last=False)
@@ -183,7 +259,7 @@ class KeyedQueue(Generic[Job]):
         if line is None:
             line = self._lines[use.key] = KeyLine()
         heappush(line.entries, (place, job))
-        self._entries += 1
+        line.live += 1
         self._limit.count(use, queued=1)
         self.offer(use)
 
@@ -191,17 +267,24 @@ class KeyedQueue(Generic[Job]):
         """Remove all jobs."""
         for job in self._jobs:
             self._limit.count(self._limit.find_use(self._limit.key(job)), queued=-1)
+        self.backlog.clear()
         self._reset()
 
     def discard(self, job: Job) -> None:
         """Remove a job, wherever it is."""
         if self._jobs.pop(job, None) is None:
             return
-        self._limit.count(self._limit.find_use(self._limit.key(job)), queued=-1)
-        if self._entries > STALE + 2 * len(self._jobs):
-            jobs = list(self._jobs)
-            self.clear()
-            self.extend(jobs)
+        use = self._limit.find_use(self._limit.key(job))
+        line = self._lines[use.key]
+        line.live -= 1
+        if len(line.entries) > STALE + 2 * line.live:
+            line.entries = [entry for entry in line.entries if self._is_live(entry)]
+            heapify(line.entries)
+        self._limit.count(use, queued=-1)
+
+    def _is_live(self, entry: tuple[int, Job]) -> bool:
+        place, job = entry
+        return self._jobs.get(job) == place
 
     def popleft(self) -> Job:
         """Remove the first job whose key has room; it counts as running from now on.
@@ -211,10 +294,11 @@ class KeyedQueue(Generic[Job]):
         use = self.find_ready()
         if use is None:
             raise IndexError("no key has room")
-        _, job = heappop(self._lines[use.key].entries)
-        self._entries -= 1
+        line = self._lines[use.key]
+        _, job = heappop(line.entries)
+        line.live -= 1
         del self._jobs[job]
-        self._limit.count(use, queued=-1, running=1)
+        self._limit.note_taken(use, job)
         self.offer(use)
         return job
 
@@ -247,15 +331,11 @@ class KeyedQueue(Generic[Job]):
     def _first_place(self, line: KeyLine[Job]) -> int | None:
         """The place of a key's first job, past those that were removed."""
         while line.entries:
-            place, job = line.entries[0]
-            if self._jobs.get(job) == place:
-                return place
+            if self._is_live(line.entries[0]):
+                return line.entries[0][0]
             heappop(line.entries)
-            self._entries -= 1
         return None
 
     def forget(self, key: bytes) -> None:
         """A key has no jobs."""
-        line = self._lines.pop(key, None)
-        if line is not None:
-            self._entries -= len(line.entries)
+        self._lines.pop(key, None)

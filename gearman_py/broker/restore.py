@@ -9,6 +9,7 @@ from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
 from gearman_py.broker.kept_results import KeptResult
+from gearman_py.broker.key_limit_changes import set_key_limit
 from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rates import RateLimit
@@ -106,7 +107,7 @@ class Restorer:
             if function.has_settings:
                 queues.restrictions.settings.add(function)
             if text := facts.get("key_limit"):
-                function.set_key_limit(KeyLimit.parse(text))
+                set_key_limit(function, KeyLimit.parse(text))
             if function.has_restrictions:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)

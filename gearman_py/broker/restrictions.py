@@ -4,10 +4,13 @@ Operators pause a function or limit how many of its jobs run at a time; the serv
 of functions with large results while memory is short.
 """
 
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count, islice
+from math import inf
 
 from gearman_py.broker.functions import Functions
+from gearman_py.broker.key_limit_changes import set_key_limit
 from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.limits import (
     MAX_FUNCTIONS_WITH_SETTINGS,
@@ -24,6 +27,8 @@ from gearman_py.store.base import Record
 # one, before another is woken for it.
 HAND_ON_TIME = 0.002
 UNKNOWN = Pause()
+# Jobs of a function with a new key limit that are looked at in one turn of the loop: some 2 ms.
+KEY_SLICE = 200
 
 
 class Restrictions:
@@ -31,6 +36,7 @@ class Restrictions:
 
     ``rations``: how many jobs of a function may still be given out while memory is short.
     ``freed``: when a job of a function with ``max_running`` or a ``key_limit`` has ended.
+    ``unfinished``: what remains to be done for key limits that were set.
     ``starts``: when starts of jobs no longer count for the rate of their function, as a heap.
     ``records``: what is stored.
     ``settings``: the functions that operators limited or paused. ``paused``: the whole server is.
@@ -40,6 +46,7 @@ class Restrictions:
     __slots__ = (
         *("freed", "functions", "loaded", "order", "paused", "pauses"),
         *("rations", "records", "settings", "starts"),
+        "unfinished",
     )
 
     def __init__(self) -> None:
@@ -53,6 +60,7 @@ class Restrictions:
         self.settings: set[Function] = set()
         self.paused = False
         self.pauses: dict[bytes, Pause] = {}
+        self.unfinished: dict[Function, Iterator[None]] = {}
 
 
 class RestrictedFunctions(Functions):
@@ -130,12 +138,26 @@ class RestrictedFunctions(Functions):
         self, function: Function, limit: KeyLimit[BrokerJob] | None, now: float
     ) -> None:
         """Let no more of a function's jobs with the same key run; None: any number."""
-        function.set_key_limit(limit)
-        for worker in function.workers if limit else ():
-            for job in worker.running.values():
-                if limit and job.function is function:
-                    limit.note_started(job)
+        running = (
+            job
+            for worker in function.workers
+            for job in worker.running.values()
+            if job.function is function
+        )
+        self.restrictions.unfinished[function] = set_key_limit(function, limit, running)
+        self._go_on_with_limits()
         self.apply_restrictions(function, now)
+
+    def _go_on_with_limits(self) -> Function | None:
+        """Look at jobs of a function whose key limit was set; return the function."""
+        unfinished = self.restrictions.unfinished
+        function = next(iter(unfinished), None)
+        if function is not None:
+            work = unfinished.pop(function)
+            if sum(1 for _ in islice(work, KEY_SLICE)) == KEY_SLICE:
+                unfinished[function] = work  # after those of other functions
+                self.next_event = -inf
+        return function
 
     def restore_restrictions(self, record: Record, now: float, *, own: bool = True) -> list[int]:
         """Restrict a function as it is stored; return the numbers of records no longer needed.
@@ -251,10 +273,14 @@ class RestrictedFunctions(Functions):
     def next_wakeups(self, now: float) -> list[float]:
         freed = [since + HAND_ON_TIME for since in islice(self.restrictions.freed.values(), 1)]
         expiry = [start[0] for start in self.restrictions.starts[:1]]
-        return [*super().next_wakeups(now), *freed, *expiry]
+        unfinished = [now] if self.restrictions.unfinished else []
+        return [*super().next_wakeups(now), *freed, *expiry, *unfinished]
 
     def wake_again(self, now: float) -> None:
         super().wake_again(now)
+        limited = self._go_on_with_limits()
+        if limited is not None:
+            self._wake_allowed(limited, now)
         for function, since in list(islice(self.restrictions.freed.items(), SLICE)):
             if now - since < HAND_ON_TIME:
                 break  # the oldest comes first

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 
+from gearman_py.broker.backlog import Backlog
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.key_limits import KeyedQueue, KeyLimit
 from gearman_py.broker.limits import MAX_OVERDUE
@@ -101,7 +102,7 @@ def coalesces_on(unique: bytes, workload: bytes) -> Key | None:
 
 # In place of a queue that has not had a job yet: a deque takes 600 bytes.
 EMPTY: deque["BrokerJob"] = deque(maxlen=0)
-JobQueue = deque["BrokerJob"] | KeyedQueue["BrokerJob"]
+JobQueue = deque["BrokerJob"] | Backlog["BrokerJob"] | KeyedQueue["BrokerJob"]
 NONE = [0, 0, 0]  # by priority
 
 
@@ -197,15 +198,6 @@ class Function:
         self.push(job)
         self.queues[job.priority].rotate()
 
-    def set_key_limit(self, limit: KeyLimit["BrokerJob"] | None) -> None:
-        """Limit the jobs of each key, or no longer."""
-        self.key_limit = limit
-        for priority, old in enumerate(self.queues):
-            jobs = dict.fromkeys(job for job in old if job.queued)
-            queue: JobQueue = limit.queues[priority] if limit else deque() if jobs else EMPTY
-            queue.extend(jobs)
-            self.queues[priority] = queue
-
     def reorder(self, priority: int, jobs: Iterable["BrokerJob"]) -> None:
         """Put the queued jobs of a priority in this order."""
         queue = self.queues[priority]
@@ -234,10 +226,10 @@ class Function:
     def waiting_since(self) -> float | None:
         """When the queued job that waits longest began to wait; None: none is queued."""
         oldest = []
-        for queue in self.queues:
-            while queue and not queue[0].queued:
+        for waiting, queue in zip(self.waiting, self.queues, strict=True):
+            while waiting and not queue[0].queued:
                 queue.popleft()  # it was dropped
-            if queue:
+            if waiting:
                 oldest.append(queue[0].since)
         return min(oldest, default=None)
 
@@ -245,15 +237,16 @@ class Function:
         """Remove a queued job, wherever in its queue it is."""
         self.waiting[job.priority] -= 1
         job.queued = False
-        if self.key_limit:
-            self.key_limit.queues[job.priority].discard(job)
         self._unload_if_empty()
         queue = self.queues[job.priority]
+        if isinstance(queue, KeyedQueue):
+            return queue.discard(job)
         # Dropped jobs stay in the queue until they are skipped, as long as they are the minority.
         if len(queue) > 64 and len(queue) > 2 * self.waiting[job.priority]:
             live = [other for other in queue if other.queued]
             queue.clear()
             queue.extend(live)
+        return None
 
     def withdraw(self, kept: Container[BrokerJob]) -> list[BrokerJob]:
         """Take out the background jobs that are not in ``kept``, and count them as scheduled."""

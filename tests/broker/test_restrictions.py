@@ -1,16 +1,18 @@
 """Functions of which not every job is given out: paused, limited or rationed."""
 
+from random import Random
 from time import process_time
 
 import pytest
 
+from gearman_py.broker import restrictions
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import NORMAL, BrokerJob, Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import TEXT, Packet
 
 
 def ask(broker: Broker, peer: Peer, *messages: tuple[Packet, list[bytes]]) -> list[str]:
@@ -242,6 +244,93 @@ def test_removed_jobs_of_a_full_key_are_not_remembered(broker: Broker) -> None:
         broker.cancel(broker.queues.handle(job))
     (line,) = limit.queues[NORMAL]._lines.values()
     assert len(line.entries) < 100
+
+
+def run_limit_commands(broker: Broker, *limits: str) -> list[float]:
+    """The CPU times of the commands, and of each turn of the loop until all is done."""
+    operator, times = broker.join(9, ""), list[float]()
+    for text in limits:
+        began = process_time()
+        broker.receive(operator, [(TEXT, [b"limit f " + text.encode()])], 0)
+        times.append(process_time() - began)
+        assert b"".join(operator.take()) == b"OK\r\n"
+    while broker.queues.next_event <= 0:
+        began = process_time()
+        broker.tick(0, 0)
+        times.append(process_time() - began)
+    return times
+
+
+@pytest.mark.parametrize("limits", [["per-key=2"], ["per-key=2", "per-key=0"]])
+def test_peers_are_served_while_the_keys_of_queued_and_running_jobs_are_counted(
+    broker: Broker, limits: list[str]
+) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit_keyed(broker, client, *[b"%d:%d" % (n % 999, n) for n in range(20_000)])
+    ask(broker, worker, *[GRAB] * 5_000)
+    times = run_limit_commands(broker, limits[0])
+    for limit in limits[1:]:
+        times = run_limit_commands(broker, limit)
+    assert max(times) < sum(times) / 5
+
+
+def test_a_job_whose_key_has_room_is_given_out_before_all_keys_are_counted(broker: Broker) -> None:
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    submit_keyed(broker, client, b"a:1", *[b"b:%d" % n for n in range(2000)], b"c:1")
+    ask(broker, client, (TEXT, [b"limit f per-key=1"]))
+    assert ask(broker, worker, GRAB, GRAB, GRAB, SLEEP) == ["a:1", "b:0", "NO_JOB"]
+    while broker.queues.next_event <= 0:
+        broker.tick(0, 0)
+    assert ask(broker, worker, GRAB, GRAB) == ["NOOP", "c:1", "NO_JOB"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_limits_per_key_hold_whenever_they_are_changed(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of a key are given out in order, each once, and no more at a time than may run."""
+    monkeypatch.setattr(restrictions, "KEY_SLICE", 3)
+    random = Random(seed)  # noqa: S311 - to be repeatable
+    broker = Broker()
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    most, waiting, running = 0, dict[bytes, list[int]](), list[tuple[bytes, bytes]]()
+    for step in range(800):
+        match random.choice(["submit", "submit", "grab", "grab", "end", "cancel", "limit", "tick"]):
+            case "submit":
+                key = b"%d" % random.randrange(5)
+                submit_keyed(broker, client, b"%b:%d" % (key, step))
+                waiting.setdefault(key, []).append(step)
+            case "grab":
+                broker.receive(worker, [GRAB], 0)
+                for _, arguments in Decoder(RESPONSE).feed(b"".join(worker.take())):
+                    if arguments:
+                        key, _, number = arguments[-1].partition(b":")
+                        assert not most or [key for key, _ in running].count(key) < most
+                        assert int(number) == waiting[key].pop(0)
+                        running.append((key, arguments[0]))
+            case "end" if running:
+                _, handle = running.pop(random.randrange(len(running)))
+                ask(broker, worker, (Packet.WORK_COMPLETE, [handle, b""]))
+            case "cancel" if queued := [job for job in broker.queues.jobs if job.queued]:
+                job = random.choice(queued)
+                key, _, number = job.workload.partition(b":")
+                waiting[key].remove(int(number))
+                broker.cancel(broker.queues.handle(job))
+            case "limit":
+                most = random.choice([0, 1, 2, 2, 3])
+                ask(broker, client, (TEXT, [b"limit f per-key=%d" % most]))
+            case "tick":
+                broker.tick(0, 0)
+    ask(broker, client, (TEXT, [b"limit f per-key=0"]))
+    while broker.queues.next_event <= 0:
+        broker.tick(0, 0)
+    left = sorted(number for numbers in waiting.values() for number in numbers)
+    assert [name.split(":")[1] for name in ask(broker, worker, *[GRAB] * len(left))] == [
+        str(number) for number in left
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "5", "5/", "5/0s", "-5/s", "5/w", "5/s s"])
