@@ -165,7 +165,8 @@ class Functions:
         """Register the function for the worker, with a time limit of ``limit`` seconds."""
         if function not in worker.abilities:
             self.turn += 1
-            worker.turns[function] = -self.turn  # the one registered last is served first
+            # The one registered last is served first, unless it was served before.
+            worker.turns[function] = worker.former_turns.pop(function, -self.turn)
             function.workers[worker] = None
             if worker.sleeping:
                 function.sleepers[worker] = None
@@ -179,7 +180,7 @@ class Functions:
         """Unregister the function for the worker."""
         if function in worker.abilities:
             del worker.abilities[function]
-            del worker.turns[function]
+            worker.remember_turns({function: worker.turns.pop(function)})
             del function.workers[worker]
             function.sleepers.pop(worker, None)
             worker.absent.pop(function, None)
@@ -199,6 +200,7 @@ class Functions:
         self.unregister_gone(now)
 
     def _forget_abilities(self, worker: Peer, *, woken: bool) -> None:
+        worker.remember_turns(worker.turns)
         self._leaving.append((worker, woken, list(worker.turns)))
         worker.abilities, worker.turns, worker.absent = {}, {}, {}
 

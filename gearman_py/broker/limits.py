@@ -20,6 +20,8 @@ MAX_TOLD_APART = 1000
 MAX_OWED = 2**20
 # Jobs beyond their time limits whose results a worker may still send.
 MAX_OVERDUE = 16
+# Functions that a worker has registered no longer, whose turns it gets back with them.
+MAX_FORMER_TURNS = 16
 # Attempts after which a foreground job that is over its time limit fails. A background job has
 # been promised to be done: only --job-retries ends it.
 MAX_TIMEOUTS = 3

@@ -10,6 +10,7 @@ from math import inf
 from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import MAX_REASON, FailedJob, make_failed_record
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
+from gearman_py.broker.lost_jobs import LostJobs
 from gearman_py.broker.numbers import MAX_EPOCH
 from gearman_py.broker.outbox import explain_refusal
 from gearman_py.broker.pending_changes import CommitGroup
@@ -87,6 +88,7 @@ class Rules:
         self.on_drain: Callable[[], object] = lambda: None
         self._job_retries = job_retries
         self._exceptions = exceptions
+        self._lost = LostJobs(self.lost)
         self._deserted: deque[Peer] = deque()  # gone, but still among the clients of jobs
 
     # What the server calls.
@@ -110,10 +112,8 @@ class Rules:
         peer.listing = None
         self._deserted.append(peer)
         self._abandon_jobs()
-        running = list(peer.running.values())
         self.queues.remove_worker(peer, now)
-        for job in running:
-            self.lost(job, counts.DISCONNECTED)
+        self.lose_jobs(list(peer.running.values()), counts.DISCONNECTED)
 
     def tick(self, now: float, wall: float) -> float:
         """Do what is due now; return the time at which something is due next, or inf.
@@ -131,9 +131,10 @@ class Rules:
         queues.release_due(now, wall)
         queues.unregister_gone(now)
         self._abandon_jobs()
+        self._lost.give_back_some()
         queues.plan(now, wall)
         self._expire_kept(wall)
-        if self._deserted:
+        if self._deserted or self._lost:
             queues.next_event = now
         return queues.next_event
 
@@ -277,6 +278,12 @@ class Rules:
         if self.mover is peer:
             self.mover = None
             self.queues.reopen(self.now)
+
+    def lose_jobs(self, jobs: list[BrokerJob], why: str) -> None:
+        """A worker lost these running jobs: see `lost`. If they are many, the rest follows soon."""
+        self._lost.add(jobs, why)
+        if self._lost:
+            self.queues.next_event = -inf
 
     def lost(self, job: BrokerJob, why: str, most: int = 0) -> None:
         """A worker lost a running job: it died, exceeded the time limit or gave the function up.

@@ -2,11 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable
+from heapq import nlargest
+from operator import itemgetter
 
 from gearman_py.broker.backlog import Backlog
 from gearman_py.broker.counts import Counts
 from gearman_py.broker.key_limits import KeyedQueue, KeyLimit
-from gearman_py.broker.limits import MAX_OVERDUE
+from gearman_py.broker.limits import MAX_FORMER_TURNS, MAX_OVERDUE
 from gearman_py.broker.outbox import Outbox
 from gearman_py.broker.rates import RateLimit
 
@@ -282,6 +284,7 @@ class Peer(Outbox):
         "client_id",
         "excepted",
         "exceptions",
+        "former_turns",
         "number",
         "operator",
         "overdue",
@@ -315,6 +318,8 @@ class Peer(Outbox):
         self.abilities: dict[Function, float | None] = {}
         # ... and with its turn to be served: the lowest first.
         self.turns: dict[Function, int] = {}
+        # Of functions that it gave up: one that is registered again waits for its turn.
+        self.former_turns: dict[Function, int] = {}
         self.absent: dict[Function, None] = {}  # functions whose sleepers do not include it
         self.running: dict[bytes, BrokerJob] = {}
         # Handles of jobs that it has run beyond their time limits: it may still end them.
@@ -329,6 +334,11 @@ class Peer(Outbox):
     def order(self) -> list[Function]:
         """Its functions, in the order in which they are served."""
         return sorted(self.turns, key=self.turns.__getitem__)
+
+    def remember_turns(self, turns: dict[Function, int]) -> None:
+        """It gives functions up: keep the turns of those that were served last."""
+        served = {each: turn for each, turn in turns.items() if turn > 0} | self.former_turns
+        self.former_turns = dict(nlargest(MAX_FORMER_TURNS, served.items(), key=itemgetter(1)))
 
     def remember_overdue(self, handle: bytes) -> None:
         """Accept the result of a job that is over its limit until another worker has the job."""

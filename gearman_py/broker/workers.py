@@ -47,14 +47,13 @@ def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     function = broker.queues.functions.get(arguments[0].removesuffix(b"\0"))
     if function in peer.abilities:
         broker.queues.unregister(peer, function)
-        for job in [each for each in peer.running.values() if each.function is function]:
-            broker.lost(job, counts.UNREGISTERED)
+        jobs = [each for each in peer.running.values() if each.function is function]
+        broker.lose_jobs(jobs, counts.UNREGISTERED)
 
 
 def _reset_abilities(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     broker.queues.reset_abilities(peer, broker.now)
-    for job in list(peer.running.values()):
-        broker.lost(job, counts.UNREGISTERED)
+    broker.lose_jobs(list(peer.running.values()), counts.UNREGISTERED)
 
 
 def _set_client_id(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
@@ -95,7 +94,7 @@ def _handle_progress(packet: Packet) -> Handler:
     """WORK_DATA and WORK_WARNING."""
 
     def progress(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
-        job = peer.running.get(arguments[0])
+        job = _find_job(broker, peer, arguments[0])
         if job is None:
             peer.refuse(b"JOB_NOT_FOUND", b"Job does not exist on server")
         elif job.clients:
@@ -106,10 +105,11 @@ def _handle_progress(packet: Packet) -> Handler:
 
 def _work_status(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     handle, numerator, denominator = arguments
-    job = peer.running.get(handle)
+    job = _find_job(broker, peer, handle)
     if job is None:
         return _not_found(peer)
-    broker.queues.progress[job] = _as_uint32(numerator), _as_uint32(denominator)
+    if job.worker is peer:
+        broker.queues.progress[job] = _as_uint32(numerator), _as_uint32(denominator)
     return broker.tell(job, response(Packet.WORK_STATUS, *arguments))
 
 
@@ -118,21 +118,26 @@ def _as_uint32(number: bytes) -> bytes:
     return b"%d" % (decimal(number) % 2**32)
 
 
-def _end_run(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
-    """The job that a worker reports about, which neither runs nor is queued any longer.
+def _find_job(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
+    """The job that a worker reports about.
 
-    A worker may end a job after its time limit, if it is still queued.
+    A worker may do so after the time limit of the job, if it is still queued: what it then sends
+    of a result, and the end of it, are taken or refused alike.
     """
-    queues = broker.queues
-    job = queues.finish(peer, handle, broker.now, erase=False)
-    if job is not None or handle not in peer.overdue:
-        return job
-    del peer.overdue[handle]
-    job = queues.job(handle)
-    if job is None or not job.queued:
-        return None
-    job.function.counts[counts.LATE] += 1
-    job.function.drop(job)
+    job = peer.running.get(handle)
+    if job is None and handle in peer.overdue:
+        job = broker.queues.job(handle)
+        return job if job is not None and job.queued else None
+    return job
+
+
+def _end_run(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
+    """The job that a worker reports about, which neither runs nor is queued any longer."""
+    job = broker.queues.finish(peer, handle, broker.now, erase=False)
+    if job is None and (job := _find_job(broker, peer, handle)) is not None:
+        job.function.counts[counts.LATE] += 1
+        job.function.drop(job)
+    peer.overdue.pop(handle, None)
     return job
 
 
@@ -190,7 +195,7 @@ def _work_retry(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 def oversized(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """A report is larger than a packet may be: its job fails, as it would in every attempt."""
     handle, *_, text = arguments
-    if handle in peer.running:
+    if _find_job(broker, peer, handle):
         _work_exception(broker, peer, [handle, text])
     else:
         _not_found(peer)

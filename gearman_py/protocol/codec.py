@@ -23,6 +23,7 @@ from gearman_py.protocol.packets import (
     FAULT,
     HIGHEST,
     OF_ONE_JOB,
+    OF_RUNNING_JOB,
     OVERSIZED,
     TEXT,
     TEXT_FAULT,
@@ -230,10 +231,13 @@ class Decoder:
         return stop
 
     def _read_oversized(self, data: bytes, start: int, messages: list[Message]) -> int:
-        """Read the arguments before the workload of a packet at ``start`` that is too large."""
+        """Read the arguments before the workload of a packet at ``start`` that is too large.
+
+        Of what a worker says about a job, this is the handle.
+        """
         _, number, size = _unpack(data, start)
         body, end = start + HEADER_SIZE, len(data)
-        count = ARGUMENT_COUNT[number] or 0
+        count = 2 if number in OF_RUNNING_JOB else ARGUMENT_COUNT[number] or 0
         arguments = split_arguments(data, body, min(end, body + min(size, LARGE)), count)
         text = b"a packet of %d bytes is over the limit of %d" % (size, self._max_packet)
         if len(arguments) == count:

@@ -110,12 +110,18 @@ for _packet in Packet:
 
 # Reports of a worker about its job, which are not answered.
 WORKER_REPORTS = frozenset(packet for packet in Packet if packet.senders == "WS")
-# Packets about the job in their first argument that end in a workload of any size.
-OF_ONE_JOB = frozenset(
+# What a worker says about the job in the first argument.
+OF_RUNNING_JOB = frozenset(
+    packet
+    for packet in Packet
+    if "W" in packet.senders and packet.arguments[:1] == ("handle",) and packet.arguments[1:]
+)
+# Packets about the job in their first argument that may be of any size.
+OF_ONE_JOB = OF_RUNNING_JOB | {
     packet
     for packet in Packet
     if packet.arguments[:1] == ("handle",) and packet.arguments[-1] == "workload"
-)
+}
 # Perl's Gearman::Worker omits the NUL before an empty (or false: "0") result.
 WORKLOAD_MAY_LACK = frozenset(
     packet for packet in WORKER_REPORTS if packet.arguments[-1] == "workload"

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, islice, takewhile
 from math import inf
 from weakref import WeakSet
 
@@ -29,6 +30,8 @@ audit.setLevel(logging.INFO)
 # How many peers are written to, or checked, in one turn of the loop: a job may wake thousands of
 # workers, and others must not wait for that.
 SLICE = 256
+SLICE_BYTES = 4 * 2**20  # so that no turn takes long
+UNCOUNTED = 8  # peers that are written to at once, whatever they are owed
 # A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
 SCARCE_MAX_OWED = 2**16
 # Seconds between two looks at the clients of a draining server.
@@ -142,8 +145,8 @@ class Listener:
         if self.broker.queues.next_event < self._alarm:
             self._run_timers()
         dirty = self.broker.dirty
-        peers = dirty[:SLICE]
-        del dirty[:SLICE]
+        peers = dirty[:SLICE] if len(dirty) <= UNCOUNTED else self._first_owed(dirty)
+        del dirty[: len(peers)]
         for peer in peers:
             connection = self.connections.get(peer)
             if connection is not None and not connection.transport.is_closing():
@@ -196,6 +199,11 @@ class Listener:
             for peer, connection in self.connections.items()
         ):
             await asyncio.sleep(0.01)
+
+    def _first_owed(self, peers: Sequence[Peer]) -> Sequence[Peer]:
+        """The first peers, which are owed no more than is written in one turn."""
+        owed = accumulate(peer.owed for peer in islice(peers, SLICE))
+        return peers[: max(1, sum(1 for _ in takewhile(SLICE_BYTES.__ge__, owed)))]
 
     def share_memory(self, used: int, limit: int) -> int:
         """Bound what readers have unread by the bytes until the limit of memory.

@@ -60,7 +60,7 @@ NOT_MIRRORED = {
     "job": set[str](),
     "function": {"key_limit", "max_running", "paused", "rate", "scheduled"},  # see plain
     "peer": {
-        *("address", "client_id", "deferred", "excepted", "exceptions", "listing"),
+        *("address", "client_id", "deferred", "excepted", "exceptions", "former_turns", "listing"),
         *("since", "number", "operator", "overdue", "ready", "resubmits", "results", "sent"),
     },
     "queues": {

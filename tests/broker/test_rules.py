@@ -1,6 +1,7 @@
 """What peers hear from a broker: no sockets, and a clock that stands still."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -619,3 +620,89 @@ def test_maxqueue_and_create_make_no_more_functions_than_others_may(table: Table
         for number in range(1500):
             table.ask(b"maxqueue f%d %d" % (number, limit))
     assert len(table.broker.queues.functions) <= 1001
+
+
+# What is late, or comes back.
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_parts_of_a_late_result_are_taken_exactly_if_its_end_is(table: Table, taken: bool) -> None:
+    client, slow, other = table.peer(), table.peer(), table.worker(b"f")
+    table.say(slow, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    handle = table.submit(client)
+    assert table.grab(slow) == handle
+    table.tick(1.5)
+    if taken:
+        assert table.grab(other) == handle
+    answers = [
+        *table.say(slow, Packet.WORK_DATA, handle, b"a"),
+        *table.say(slow, Packet.WORK_WARNING, handle, b"b"),
+        *table.say(slow, Packet.WORK_STATUS, handle, b"1", b"2"),
+        *table.say(slow, Packet.WORK_COMPLETE, handle, b"c"),
+    ]
+    heard = [(name, *rest) for name, _, *rest in table.hear(client)]
+    if taken:
+        assert [answer[:2] for answer in answers] == [("ERROR", b"JOB_NOT_FOUND")] * 4
+        assert not heard
+    else:
+        assert not answers
+        assert heard == [
+            ("WORK_DATA", b"a"),
+            ("WORK_WARNING", b"b"),
+            ("WORK_STATUS", b"1", b"2"),
+            ("WORK_COMPLETE", b"c"),
+        ]
+        assert not table.broker.queues.progress
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_functions_take_turns_also_when_their_jobs_are_given_back(
+    table: Table, reset: bool
+) -> None:
+    client, worker = table.peer(), table.worker(b"b", b"a")
+    jobs = {table.submit(client, function=each): each for each in (b"a", b"b")}
+    order = []
+    for _ in range(6):
+        handle = table.grab(worker)
+        assert handle
+        order.append(function := jobs[handle])
+        if reset:
+            table.say(worker, Packet.RESET_ABILITIES)
+            table.say(worker, Packet.CAN_DO, b"b")
+            table.say(worker, Packet.CAN_DO, b"a")
+        else:
+            table.say(worker, Packet.CANT_DO, function)
+            table.say(worker, Packet.CAN_DO, function)
+    assert order == [b"a", b"b"] * 3
+
+
+@pytest.mark.parametrize("how", ["leaves", "CANT_DO", "RESET_ABILITIES"])
+def test_peers_are_served_while_the_jobs_of_a_worker_are_given_back(table: Table, how: str) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    for _ in range(3000):
+        table.submit(client, Packet.SUBMIT_JOB_BG)
+        table.grab(worker)
+    function = table.broker.queues.functions[b"f"]
+    left = [function.running]
+    if how == "leaves":
+        table.broker.gone(worker, table.now)
+    else:
+        table.say(worker, Packet[how], *[b"f"] * (how == "CANT_DO"))
+    left.append(function.running)
+    while table.tick() <= 0:
+        left.append(function.running)
+    assert max(before - after for before, after in pairwise(left)) <= 300
+    assert (function.running, function.queued) == (0, 3000)
+
+
+def test_a_job_that_ends_while_others_are_given_back_is_not_given_back(table: Table) -> None:
+    client, worker = table.peer(), table.worker(b"f")
+    handles = [table.submit(client) for _ in range(1000)]
+    for _ in handles:
+        table.grab(worker)
+    table.say(worker, Packet.CANT_DO, b"f")
+    assert table.say(worker, Packet.WORK_COMPLETE, handles[-1], b"") == []
+    while table.tick() <= 0:
+        pass
+    function = table.broker.queues.functions[b"f"]
+    assert (function.running, function.queued) == (0, 999)

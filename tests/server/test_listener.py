@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -279,3 +280,21 @@ def test_large_results_are_weighed_between_two_looks_at_the_memory() -> None:
         await close_server(server, listener)
 
     asyncio.run(scenario())
+
+
+def test_what_many_clients_are_owed_is_written_in_turns() -> None:
+    """A job that a thousand clients wait for may have data of megabytes."""
+
+    async def main() -> list[int]:
+        broker = Broker()
+        listener = Listener(broker, asyncio.get_running_loop())
+        for number in range(40):
+            broker.join(number, "").send(b"", bytes(2**20))
+        left = [len(broker.dirty)]
+        while broker.dirty:
+            listener.flush()
+            left.append(len(broker.dirty))
+        return left
+
+    left = asyncio.run(main())
+    assert max(before - after for before, after in pairwise(left)) <= 8

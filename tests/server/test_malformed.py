@@ -374,7 +374,10 @@ def test_names_forge_no_rows_and_no_lines(start: Start, connect: Connect) -> Non
     assert b"\x1b" not in said
 
 
-@pytest.mark.parametrize("packet", [Packet.WORK_COMPLETE, Packet.WORK_DATA, Packet.WORK_EXCEPTION])
+@pytest.mark.parametrize(
+    "packet",
+    [each for each in Packet if each.name.startswith("WORK_") and each != Packet.WORK_FAIL],
+)
 def test_a_report_over_the_limit_fails_its_job_alone(
     start: Callable[..., GearmandProcess], connect: Callable[..., Peer], packet: Packet
 ) -> None:
@@ -387,7 +390,7 @@ def test_a_report_over_the_limit_fails_its_job_alone(
     assert curious.ask(Packet.SUBMIT_JOB, b"f", b"u", b"") == ("JOB_CREATED", first)
     _, second = client.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
     assert [worker.ask(Packet.GRAB_JOB)[1] for _ in range(2)] == [first, second]
-    worker.say(packet, first, bytes(1_500_000))
+    worker.say(packet, first, b"x" * 1_500_000)
     assert client.hear() == ("WORK_FAIL", first)
     size = len(first) + 1 + 1_500_000
     why = b"a packet of %d bytes is over the limit of 1000000" % size
