@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from gearman_py.broker.state import BrokerJob, Peer
 
-SLICE_LOST = 250  # jobs that are given back at a time: some 2 ms
+SLICE_LOST = 100  # jobs that are given back at a time: some 1 ms
 
 
 class LostJobs:

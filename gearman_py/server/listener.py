@@ -16,7 +16,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OWED
 from gearman_py.broker.returning import return_jobs
 from gearman_py.broker.state import Peer
-from gearman_py.protocol.codec import MAX_PACKET, Message
+from gearman_py.protocol.codec import LARGE, MAX_PACKET, Message
 from gearman_py.server.admission import Admission, Handshakes
 from gearman_py.server.busy_poll import BusyPoll
 from gearman_py.server.counts import DRAINED, STORE, ServerCounts
@@ -145,8 +145,9 @@ class Listener:
         if self.broker.queues.next_event < self._alarm:
             self._run_timers()
         dirty = self.broker.dirty
-        peers = dirty[:SLICE] if len(dirty) <= UNCOUNTED else self._first_owed(dirty)
-        del dirty[: len(peers)]
+        count = len(dirty) if len(dirty) <= UNCOUNTED else self._count_slice()
+        peers = dirty[:count]
+        del dirty[:count]
         for peer in peers:
             connection = self.connections.get(peer)
             if connection is not None and not connection.transport.is_closing():
@@ -200,10 +201,17 @@ class Listener:
         ):
             await asyncio.sleep(0.01)
 
-    def _first_owed(self, peers: Sequence[Peer]) -> Sequence[Peer]:
-        """The first peers, which are owed no more than is written in one turn."""
-        owed = accumulate(peer.owed for peer in islice(peers, SLICE))
-        return peers[: max(1, sum(1 for _ in takewhile(SLICE_BYTES.__ge__, owed)))]
+    def _count_slice(self) -> int:
+        """How many of the peers that are owed something are written to in one turn.
+
+        If they are owed much, those that are owed little come first.
+        """
+        dirty = self.broker.dirty
+        if sum(peer.owed for peer in islice(dirty, SLICE)) <= SLICE_BYTES:
+            return SLICE
+        dirty.sort(key=lambda peer: peer.owed >= LARGE)
+        owed = accumulate(peer.owed for peer in islice(dirty, SLICE))
+        return max(1, sum(1 for _ in takewhile(SLICE_BYTES.__ge__, owed)))
 
     def share_memory(self, used: int, limit: int) -> int:
         """Bound what readers have unread by the bytes until the limit of memory.

@@ -290,9 +290,12 @@ def test_what_many_clients_are_owed_is_written_in_turns() -> None:
         listener = Listener(broker, asyncio.get_running_loop())
         for number in range(40):
             broker.join(number, "").send(b"", bytes(2**20))
+        bystander = broker.join(99, "")
+        bystander.send(b"x")
         left = [len(broker.dirty)]
         while broker.dirty:
             listener.flush()
+            assert bystander not in broker.dirty
             left.append(len(broker.dirty))
         return left
 
