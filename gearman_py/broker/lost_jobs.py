@@ -5,7 +5,9 @@ A worker may have thousands, which are given back while peers are served.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 
+from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Peer
 
 SLICE_LOST = 100  # jobs that are given back at a time: some 1 ms
@@ -14,7 +16,8 @@ SLICE_LOST = 100  # jobs that are given back at a time: some 1 ms
 class LostJobs:
     """The jobs, each as it ran when it was lost. ``lose`` gives one back."""
 
-    def __init__(self, lose: Callable[[BrokerJob, str], None]) -> None:
+    def __init__(self, queues: Queues, lose: Callable[[BrokerJob, str], None]) -> None:
+        self._queues = queues
         self._lose = lose
         self._jobs: deque[tuple[BrokerJob, Peer | None, float, str]] = deque()
 
@@ -22,9 +25,11 @@ class LostJobs:
         return bool(self._jobs)
 
     def add(self, jobs: Iterable[BrokerJob], why: str) -> None:
-        """Add running jobs; give the first of all back."""
+        """Add running jobs, and give some back; the rest follows when the broker ticks."""
         self._jobs += [(job, job.worker, job.since, why) for job in jobs]
         self.give_back_some()
+        if self._jobs:
+            self._queues.next_event = -inf
 
     def give_back_some(self) -> None:
         """Give the first of them back, unless they have ended or been given back since."""

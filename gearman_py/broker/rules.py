@@ -88,7 +88,7 @@ class Rules:
         self.on_drain: Callable[[], object] = lambda: None
         self._job_retries = job_retries
         self._exceptions = exceptions
-        self._lost = LostJobs(self.lost)
+        self.lost_jobs = LostJobs(self.queues, self.lost)
         self._deserted: deque[Peer] = deque()  # gone, but still among the clients of jobs
 
     # What the server calls.
@@ -113,7 +113,7 @@ class Rules:
         self._deserted.append(peer)
         self._abandon_jobs()
         self.queues.remove_worker(peer, now)
-        self.lose_jobs(list(peer.running.values()), counts.DISCONNECTED)
+        self.lost_jobs.add(peer.running.values(), counts.DISCONNECTED)
 
     def tick(self, now: float, wall: float) -> float:
         """Do what is due now; return the time at which something is due next, or inf.
@@ -131,10 +131,10 @@ class Rules:
         queues.release_due(now, wall)
         queues.unregister_gone(now)
         self._abandon_jobs()
-        self._lost.give_back_some()
+        self.lost_jobs.give_back_some()
         queues.plan(now, wall)
         self._expire_kept(wall)
-        if self._deserted or self._lost:
+        if self._deserted or self.lost_jobs:
             queues.next_event = now
         return queues.next_event
 
@@ -278,12 +278,6 @@ class Rules:
         if self.mover is peer:
             self.mover = None
             self.queues.reopen(self.now)
-
-    def lose_jobs(self, jobs: list[BrokerJob], why: str) -> None:
-        """A worker lost these running jobs: see `lost`. If they are many, the rest follows soon."""
-        self._lost.add(jobs, why)
-        if self._lost:
-            self.queues.next_event = -inf
 
     def lost(self, job: BrokerJob, why: str, most: int = 0) -> None:
         """A worker lost a running job: it died, exceeded the time limit or gave the function up.

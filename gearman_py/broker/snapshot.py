@@ -89,8 +89,8 @@ def _pack_fields(fields: Iterable[Any]) -> list[Any]:
 def _finish_slices(broker: Rules, now: float) -> None:
     """Finish what is done in slices while peers are served."""
     queues = broker.queues
-    while queues._leaving or broker._deserted or broker._lost:
-        broker._lost.give_back_some()
+    while queues._leaving or broker._deserted or broker.lost_jobs:
+        broker.lost_jobs.give_back_some()
         queues.unregister_gone(now)
         broker._abandon_jobs()
     for peer in broker.peers:

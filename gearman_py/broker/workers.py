@@ -48,12 +48,12 @@ def _cant_do(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     if function in peer.abilities:
         broker.queues.unregister(peer, function)
         jobs = [each for each in peer.running.values() if each.function is function]
-        broker.lose_jobs(jobs, counts.UNREGISTERED)
+        broker.lost_jobs.add(jobs, counts.UNREGISTERED)
 
 
 def _reset_abilities(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     broker.queues.reset_abilities(peer, broker.now)
-    broker.lose_jobs(list(peer.running.values()), counts.UNREGISTERED)
+    broker.lost_jobs.add(peer.running.values(), counts.UNREGISTERED)
 
 
 def _set_client_id(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:

@@ -279,7 +279,7 @@ def test_a_job_whose_key_has_room_is_given_out_before_all_keys_are_counted(broke
     client, worker = broker.join(1, ""), broker.join(2, "")
     ask(broker, worker, (Packet.CAN_DO, [b"f"]))
     submit_keyed(broker, client, b"a:1", *[b"b:%d" % n for n in range(2000)], b"c:1")
-    ask(broker, client, (TEXT, [b"limit f per-key=1"]))
+    broker.receive(client, [(TEXT, [b"limit f per-key=1"])], 0)
     assert ask(broker, worker, GRAB, GRAB, GRAB, SLEEP) == ["a:1", "b:0", "NO_JOB"]
     while broker.queues.next_event <= 0:
         broker.tick(0, 0)
@@ -321,10 +321,10 @@ def test_limits_per_key_hold_whenever_they_are_changed(
                 broker.cancel(broker.queues.handle(job))
             case "limit":
                 most = random.choice([0, 1, 2, 2, 3])
-                ask(broker, client, (TEXT, [b"limit f per-key=%d" % most]))
+                broker.receive(client, [(TEXT, [b"limit f per-key=%d" % most])], 0)
             case "tick":
                 broker.tick(0, 0)
-    ask(broker, client, (TEXT, [b"limit f per-key=0"]))
+    broker.receive(client, [(TEXT, [b"limit f per-key=0"])], 0)
     while broker.queues.next_event <= 0:
         broker.tick(0, 0)
     left = sorted(number for numbers in waiting.values() for number in numbers)
