@@ -246,14 +246,20 @@ def test_removed_jobs_of_a_full_key_are_not_remembered(broker: Broker) -> None:
     assert len(line.entries) < 100
 
 
+def command(broker: Broker, line: bytes) -> None:
+    operator = broker.join(9, "")
+    broker.receive(operator, [(TEXT, [line])], 0)
+    assert b"".join(operator.take()) == b"OK\r\n"
+    broker.gone(operator, 0)
+
+
 def run_limit_commands(broker: Broker, *limits: str) -> list[float]:
     """The CPU times of the commands, and of each turn of the loop until all is done."""
-    operator, times = broker.join(9, ""), list[float]()
+    times = list[float]()
     for text in limits:
         began = process_time()
-        broker.receive(operator, [(TEXT, [b"limit f " + text.encode()])], 0)
+        command(broker, b"limit f " + text.encode())
         times.append(process_time() - began)
-        assert b"".join(operator.take()) == b"OK\r\n"
     while broker.queues.next_event <= 0:
         began = process_time()
         broker.tick(0, 0)
@@ -279,7 +285,7 @@ def test_a_job_whose_key_has_room_is_given_out_before_all_keys_are_counted(broke
     client, worker = broker.join(1, ""), broker.join(2, "")
     ask(broker, worker, (Packet.CAN_DO, [b"f"]))
     submit_keyed(broker, client, b"a:1", *[b"b:%d" % n for n in range(2000)], b"c:1")
-    broker.receive(client, [(TEXT, [b"limit f per-key=1"])], 0)
+    command(broker, b"limit f per-key=1")
     assert ask(broker, worker, GRAB, GRAB, GRAB, SLEEP) == ["a:1", "b:0", "NO_JOB"]
     while broker.queues.next_event <= 0:
         broker.tick(0, 0)
@@ -321,10 +327,10 @@ def test_limits_per_key_hold_whenever_they_are_changed(
                 broker.cancel(broker.queues.handle(job))
             case "limit":
                 most = random.choice([0, 1, 2, 2, 3])
-                broker.receive(client, [(TEXT, [b"limit f per-key=%d" % most])], 0)
+                command(broker, b"limit f per-key=%d" % most)
             case "tick":
                 broker.tick(0, 0)
-    broker.receive(client, [(TEXT, [b"limit f per-key=0"])], 0)
+    command(broker, b"limit f per-key=0")
     while broker.queues.next_event <= 0:
         broker.tick(0, 0)
     left = sorted(number for numbers in waiting.values() for number in numbers)
