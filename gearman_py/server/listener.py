@@ -31,7 +31,7 @@ audit.setLevel(logging.INFO)
 # workers, and others must not wait for that.
 SLICE = 256
 SLICE_BYTES = 4 * 2**20  # so that no turn takes long
-UNCOUNTED = 8  # peers that are written to at once, whatever they are owed
+UNCOUNTED = 32  # peers that are written to at once, whatever they are owed
 # A peer with more bytes unread than this counts as one that does not read, once memory is scarce.
 SCARCE_MAX_OWED = 2**16
 # Seconds between two looks at the clients of a draining server.
