@@ -80,7 +80,7 @@ def headers() -> Iterator[Row]:
         yield f"RES {number}", packet(number, b"x", magic=b"\0RES"), error(b"INVALID_MAGIC")
     for number in (0, 43, 44, 255, 256, 65535, 2**24, 2**31 - 1, 2**31, 2**31 + 7, 2**32 - 1):
         yield f"type {number}", packet(number), BROKEN
-    for kind in (Packet.ECHO_REQ, Packet.SUBMIT_JOB, Packet.WORK_STATUS, Packet.GRAB_JOB):
+    for kind in (Packet.ECHO_REQ, Packet.SUBMIT_JOB, Packet.WORK_FAIL, Packet.GRAB_JOB):
         for size in (MAX_PACKET + 1, 2**31 - 1, 2**31, 2**32 - 1):
             large = error(b"ARGUMENT_TOO_LARGE", lives=False)
             yield f"{kind.name} of {size}", packet(kind, b"abc", size=size), large
