@@ -70,6 +70,7 @@ def test_sanitizers_find_nothing() -> None:
         pytest.skip("the C compiler has no libasan")
     done = run(
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:faulthandler"),
+        *("--timeout", "900"),  # of each test, as this one has
         *(
             "-k",
             "not million",
