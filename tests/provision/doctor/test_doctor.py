@@ -382,7 +382,7 @@ def test_a_clock_is_wrong_as_far_as_can_be_told(
         ),
         ("fopen: Read-only file system", "writes: [FOLDER] of worker wc"),
         ("nice: cannot set niceness: Operation not permitted", "the unit of worker wc forbids "),
-        ("socket: Address family not supported by protocol", "the unit of worker wc forbids that"),
+        ("socket: Address family not supported by protocol", "the unit of worker wc has IPv4"),
     ],
 )
 def test_what_a_unit_forbids_is_told_with_the_setting_that_allows_it(line: str, cure: str) -> None:
