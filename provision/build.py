@@ -41,6 +41,11 @@ NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
 OLDEST_PYTHON = (3, 11)
 OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
+# That wheels are made for, as manylinux names them: a host's word for another starts no build.
+MACHINES = (
+    *("x86_64", "aarch64", "armv7l", "i686", "ppc64", "ppc64le"),
+    *("s390x", "riscv64", "loongarch64"),
+)
 RELEASES_KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
 
 
@@ -98,6 +103,11 @@ def target_of(facts: Mapping[str, Any]) -> Target:
         raise HostFailed(
             f"its C library is {facts['libc'] or 'not glibc'} ({system}): wheels need glibc "
             f"{_dotted_version(OLDEST_GLIBC)} or newer; use a host that has it"
+        )
+    if facts["machine"] not in MACHINES:
+        raise HostFailed(
+            f"its machine is {facts['machine']} ({system}): wheels are made for "
+            f"{', '.join(MACHINES)}"
         )
     return Target((python[0], python[1]), facts["machine"], glibc)
 

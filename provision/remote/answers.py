@@ -17,7 +17,12 @@ Names = Annotated[list[Name], MOST]
 Texts = Annotated[list[Text], MOST]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**32)]  # since 1970: a date can be made of it
 Count = Annotated[int, msgspec.Meta(ge=0)]
-ReleaseId = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.+-]{0,199}$")]  # a file's name here
+ReleaseId = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.+-]{0,199}\Z")]  # a file's name here
+
+# A part of a version: wheels are looked for by every number up to it.
+Version = Annotated[int, msgspec.Meta(ge=0, le=99)]
+Libc = Annotated[str, msgspec.Meta(pattern=r"^\w{1,20} \d{1,2}\.\d{1,2}([^\d\s]\S{0,99})?\Z")]
+Machine = Annotated[str, msgspec.Meta(pattern=r"^\w{1,32}\Z")]
 
 MANY = msgspec.Meta(max_length=1_000)  # releases, of which a host keeps a few
 
@@ -96,7 +101,7 @@ class StreamReply(Crash, total=False):
 JournalEntry = TypedDict(
     "JournalEntry",
     {
-        "__REALTIME_TIMESTAMP": Annotated[str, msgspec.Meta(pattern=r"^\d{1,16}$")],  # us
+        "__REALTIME_TIMESTAMP": Annotated[str, msgspec.Meta(pattern=r"^\d{1,16}\Z")],  # us
         "MESSAGE": NotRequired[Any],  # what its program likes; bytes if it is not UTF-8
         "UNIT": NotRequired[Name | None],
         "_SYSTEMD_UNIT": NotRequired[Name | None],
@@ -114,10 +119,10 @@ class HostAnswer(TypedDict):
     ``python_problem``: why releases cannot be run with the Python that answers.
     """
 
-    python: Annotated[list[Count], msgspec.Meta(min_length=3, max_length=3)]
+    python: Annotated[list[Version], msgspec.Meta(min_length=3, max_length=3)]
     python_problem: NotRequired[Name | None]
-    machine: Name
-    libc: Name | None
+    machine: Machine
+    libc: Libc | None
     os: dict[str, Name]  # ID, ID_LIKE, VERSION_ID, PRETTY_NAME
     systemd: Count | None
     hostname: Name
@@ -175,14 +180,14 @@ class PathAnswer(TypedDict):
     """
 
     kind: Literal["file", "directory", "link", "other"]
-    mode: Annotated[str, msgspec.Meta(pattern=r"^[0-7]{4}$")]
+    mode: Annotated[str, msgspec.Meta(pattern=r"^[0-7]{4}\Z")]
     owner: Name
     group: Name
     acl: bool
     size: Count
     target: Name | None
-    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")] | None
-    content: str | None
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")] | None
+    content: Text | None
 
 
 class TableAnswer(TypedDict):

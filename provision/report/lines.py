@@ -7,7 +7,9 @@ from textwrap import wrap
 from typing import TextIO
 
 from gearman_py.printable import printable
+from provision.wording import format_count
 
+DIFF_SHOWN = 300  # lines of a diff
 FEWEST_COLUMNS = 20  # that are left for words beside what stands before them
 COPIED = re.compile(r"\btry: [^,;]*$|--limit ")  # with what is copied from the screen: a command
 COLUMNS = re.compile(r"^(?:\S* {2,})+")
@@ -22,9 +24,15 @@ def put_line(line: str, stream: TextIO) -> None:
 
 
 def diff_lines(diff: str) -> Iterator[str]:
-    """The lines of a unified diff, without its header: the change above says which file it is."""
-    for line in diff.split("\n")[3:-1]:
+    """The lines of a unified diff, without its header: the change above says which file it is.
+
+    Of a long one the beginning: the lines of other hosts are not to be lost behind it.
+    """
+    lines = diff.split("\n")[3:-1]
+    for line in lines[:DIFF_SHOWN]:
         yield "..." if line.startswith("@@") else line
+    if len(lines) > DIFF_SHOWN:
+        yield f"... and {format_count(len(lines) - DIFF_SHOWN, 'line')} more"
 
 
 def make_harmless(said: str) -> str:

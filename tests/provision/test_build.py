@@ -138,6 +138,7 @@ def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
         ({"python": [3, 9, 2]}, r"Python 3\.9\.2 \(Debian .*\) is too old: 3\.11 or newer"),
         ({"libc": "musl 1.2"}, r"C library is musl 1\.2 .*: wheels need glibc 2\.17"),
         ({"libc": None}, r"C library is not glibc \(Debian .*: wheels need glibc 2\.17"),
+        ({"machine": "pdp11"}, r"its machine is pdp11 \(Debian .*: wheels are made for x86_64, "),
         ({"libc": "glibc 2.12"}, r"C library is glibc 2\.12 .*: wheels need glibc 2\.17"),
     ],
 )

@@ -71,7 +71,7 @@ def answering(change: str) -> str:
 
 @attack(
     "compromised host",
-    "37 false answers: wrong types, depth, size, a million findings, no text, no end",
+    "43 false answers: wrong types, endless versions, depth, size, a million findings, no end",
     "mended",
 )
 @pytest.mark.slow
@@ -99,6 +99,12 @@ def answering(change: str) -> str:
         (answering("h['hostname'] = 'x' * 100_000"), "malformed answer to host"),
         (answering("h['time'] = 1e400"), "malformed message"),
         (answering("h['systemd'] = -1"), "malformed answer to host"),
+        (answering("h['libc'] = 'glibc 2.99999999'"), "malformed answer to host"),
+        (answering("h['libc'] = 'glibc 2.36\\n'"), "malformed answer to host"),
+        (answering("h['python'] = [3, 10**8, 0]"), "malformed answer to host"),
+        (answering("h['machine'] = '../x'"), "malformed answer to host"),
+        (answering("header['answers'][1]['is']['current'] = '1-a\\n'"), "answer to releases"),
+        (answering("header['answers'][3]['is']['content'] = '\\n' * 300_000"), "answer to path"),
         (answering("header['answers'][1]['is']['current'] = '../../x'"), "answer to releases"),
         (answering("header['answers'][1]['is']['kept'] = {'a/b': {'at': 0, 'bad': None}}"), "kept"),
         (answering("header['answers'][2]['is']['groups'] = 'root'"), "malformed answer to user"),

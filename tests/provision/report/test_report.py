@@ -26,6 +26,7 @@ from provision.report.reporter import make_reporter
 from provision.report.shell import advice_for
 from provision.report.text import Report
 from provision.resources.base import Change, Problem
+from tests.attacks import attack
 
 WRITE = Operation(
     "file", {"path": "/etc/motd", "owner": "root", "group": "root", "mode": "0644"}, b"welcome\n"
@@ -168,6 +169,14 @@ def test_what_a_host_says_cannot_steer_the_terminal() -> None:
     told_by_smoke = told([Checked("wc", 0.1, "\033[2Jit\nfailed", "job")])
     assert told_by_smoke[1:3] == [r"    \x1b[2Jit", "    failed"]
     assert "\033" not in str(told([Standing("job", "\033[1m", {}, 0)]))
+
+
+@attack("compromised host", "a plan that is lost behind a file of 250,000 lines", "mended")
+def test_of_a_long_diff_the_beginning_is_shown() -> None:
+    diff = "--- a\n+++ a\n@@ -1 +1 @@\n" + "-\n" * 250_000
+    lines = told([Planned("job", Plan(1, (Change("~", "file /a", WRITE, "content", diff),)))])
+    assert len(lines) < 400
+    assert lines[-2] == "      ... and 249700 lines more"
 
 
 def test_a_host_that_does_not_answer_is_told_from_one_that_failed() -> None:
