@@ -36,9 +36,19 @@ def is_run_from(pid: int, folder: str) -> bool:
 
 
 def pids_of_unit(name: str) -> list[int]:
-    """The processes of a systemd unit, the first first."""
-    found = (pid for pid in all_pids() if f"/{name}\n" in _read_proc(f"/proc/{pid}/cgroup"))
+    """The processes of a unit of the system's own systemd, the first first.
+
+    A user's systemd may have a unit of that name too.
+    """
+    found = (pid for pid in all_pids() if is_of_unit(name, _read_proc(f"/proc/{pid}/cgroup")))
     return sorted(found)
+
+
+def is_of_unit(name: str, groups: str) -> bool:
+    """Whether a process is of a system unit, by what its /proc/PID/cgroup says."""
+    group = rf"/system\.slice(/system-[^/]+\.slice)?/{re.escape(name)}$"
+    users = re.search(r"/user@\d+\.service/", groups)  # below it a user makes what groups they like
+    return not users and bool(re.search(group, groups, re.MULTILINE))
 
 
 def began_at(pid: int) -> str:

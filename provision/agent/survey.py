@@ -26,6 +26,7 @@ CONNECT_TIMEOUT = 3.0  # seconds
 ANSWER_TIMEOUT = 3.0
 ANSWER_LIMIT = 1 << 24  # bytes of an answer: some 100,000 functions
 QUEUE_TIMEOUT = 12.0  # seconds for a database to answer; less than a query may take
+LINES, LINE = 1000, 2000  # the last of what a unit said, and characters of each
 UNKNOWN_COMMAND = b"ERR UNKNOWN_COMMAND"
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
@@ -66,8 +67,7 @@ class Survey(Batch):
 
     def ask_lines(self, unit: str, number: str) -> Any:
         only = ["--no-pager", "--output=cat", f"--lines={number}", f"--unit={unit}"]
-        said = run_query(["journalctl", "--quiet", *only])
-        return said.splitlines()
+        return last_lines(run_query(["journalctl", "--quiet", *only]))
 
     def ask_said(self, unit: str, number: str) -> Any:
         show = ["systemctl", "show", "--property=InvocationID", "--value", "--", unit]
@@ -75,7 +75,7 @@ class Survey(Batch):
             return []
         only = ["--no-pager", "--output=cat", f"--lines={number}"]
         by_whom = [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"INVOCATION_ID={run}"]
-        return run_query(["journalctl", "--quiet", *only, *by_whom]).splitlines()
+        return last_lines(run_query(["journalctl", "--quiet", *only, *by_whom]))
 
     def ask_firewall(self) -> Any:
         found = []
@@ -119,6 +119,12 @@ class Survey(Batch):
                 return {"problem": None, "seconds": seconds, **_query_server(connection)}
         except (OSError, ValueError) as error:
             return {"problem": "no answer", "detail": str(error) or type(error).__name__}
+
+
+def last_lines(said: str) -> list[str]:
+    """What a unit said, which may be anything: only a line feed ends a line."""
+    lines = said.removesuffix("\n").split("\n") if said else []
+    return [line[:LINE] for line in lines[-LINES:]]
 
 
 def _query_server(connection: socket.socket) -> Any:
