@@ -34,14 +34,15 @@ class AsyncAdminConnection:
         """Whether it was opened, and not closed since."""
         return self._streams is not None
 
-    async def open(self, server: ServerAddress, timeout: float) -> None:
-        """Connect within ``timeout`` seconds. Raises OSError."""
+    async def open(self, server: ServerAddress, timeout: float, greeting: bytes) -> None:
+        """Connect within ``timeout`` seconds, and send the greeting. Raises OSError."""
         async with asyncio.timeout(timeout):
             if server.path is not None:
                 self._streams = await asyncio.open_unix_connection(server.path)
             else:
                 context = fresh_context(server.tls) if server.tls else None
                 self._streams = await asyncio.open_connection(server.host, server.port, ssl=context)
+        self._streams[1].write(greeting)
         self._answers = AnswerReader()
         self._may_be_refused = server.tls is not None  # until it has answered
 

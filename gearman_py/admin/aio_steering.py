@@ -137,23 +137,24 @@ class AsyncSteering(AsyncScheduling):
 
     @change_jobs
     async def retry_all(
-        self, *, function: str = "", unique: str = "", reason: str = ""
+        self, *, function: str = "", unique: str = "", reason: str = "", until: float = 0.0
     ) -> list[str]:
         """Queue all failed jobs again that match; return their handles.
 
-        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
+        ``reason``: those whose reason contains this. ``until``: those that failed until then, in
+        seconds since 1970 (now). What the server cannot queue stays failed.
         """
-        return await self._change_failed("retry jobs", function, unique, reason)
+        return await self._change_failed("retry jobs", function, unique, reason, until)
 
     @change_jobs
     async def discard_all(
-        self, *, function: str = "", unique: str = "", reason: str = ""
+        self, *, function: str = "", unique: str = "", reason: str = "", until: float = 0.0
     ) -> list[str]:
-        """Forget all failed jobs that match; return their handles."""
-        return await self._change_failed("discard jobs", function, unique, reason)
+        """Forget all failed jobs that match, as ``retry_all`` finds them; return their handles."""
+        return await self._change_failed("discard jobs", function, unique, reason, until)
 
     async def _change_failed(
-        self, command: str, function: str, unique: str, reason: str
+        self, command: str, function: str, unique: str, reason: str, until: float
     ) -> list[str]:
         """Send a command, which acts on some jobs at a time, until it finds no more.
 
@@ -164,9 +165,9 @@ class AsyncSteering(AsyncScheduling):
         )
         found: list[str] = []
         if latest:
-            until = f"{latest[0].failed + 0.001:.3f}"
-            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
-            command = jobs_command(command, **filters)
+            until = until or latest[0].failed + 0.001
+            facts = {"function": function, "unique": unique, "reason": reason}
+            command = jobs_command(command, **facts, until=f"{until:.3f}")
             while some := await self.listing(command):
                 found += some
         return found

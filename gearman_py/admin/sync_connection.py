@@ -43,9 +43,10 @@ class AdminConnection:
         """Whether it was opened, and not closed since."""
         return self._socket is not None
 
-    def open(self, server: ServerAddress, timeout: float) -> None:
-        """Connect within ``timeout`` seconds. Raises OSError."""
+    def open(self, server: ServerAddress, timeout: float, greeting: bytes) -> None:
+        """Connect within ``timeout`` seconds, and send the greeting. Raises OSError."""
         self._socket = connect(server, timeout)
+        self._socket.sendall(greeting)
         self._answers = AnswerReader()
 
     def exchange(self, command: str, timeout: float, *, listing: bool) -> list[str]:

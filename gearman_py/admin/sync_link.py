@@ -15,6 +15,8 @@ from gearman_py.net.servers import Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS
 from gearman_py.not_copied import NotCopied
 from gearman_py.per_process import PerProcess
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
 
 T = TypeVar("T", bound=ServerRow)
 
@@ -29,12 +31,16 @@ class ServerLink(NotCopied):
         tls: TLS | None = None,
         connect_timeout: float = 3.0,
         timeout: float = 10.0,
+        client_id: str = "",
     ) -> None:
+        """``client_id``: what servers call it in their logs, and where they say who paused what."""
         self._servers = parse_servers(servers, tls=tls)
         self.server = self._servers[0]
         self.passed_over: list[tuple[str, str]] = []
         self._connect_timeout = connect_timeout
         self._timeout = timeout
+        self._client_id = client_id
+        self._greeting = request(Packet.SET_CLIENT_ID, client_id.encode()) if client_id else b""
         self._connections = PerProcess(AdminConnection, AdminConnection.abandon)
         _ = self.members  # made before threads share this
 
@@ -47,9 +53,13 @@ class ServerLink(NotCopied):
     @cached_property
     def members(self) -> list[Self]:
         """With several servers, a client of each."""
-        connect_timeout, timeout = self._connect_timeout, self._timeout
         return [
-            type(self)([server], connect_timeout=connect_timeout, timeout=timeout)
+            type(self)(
+                [server],
+                connect_timeout=self._connect_timeout,
+                timeout=self._timeout,
+                client_id=self._client_id,
+            )
             for server in self._servers
             if len(self._servers) > 1
         ]
@@ -99,7 +109,7 @@ class ServerLink(NotCopied):
         self.passed_over = []
         for server in self._servers:
             try:
-                connection.open(server, self._connect_timeout)
+                connection.open(server, self._connect_timeout, self._greeting)
             except OSError as error:
                 self.passed_over.append((str(server), why_not(error, self._connect_timeout)))
             else:

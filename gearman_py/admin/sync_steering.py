@@ -137,19 +137,26 @@ class Steering(Scheduling):
         self.value(f"discard job {check_word(handle)}")
 
     @change_jobs
-    def retry_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
+    def retry_all(
+        self, *, function: str = "", unique: str = "", reason: str = "", until: float = 0.0
+    ) -> list[str]:
         """Queue all failed jobs again that match; return their handles.
 
-        ``reason``: those whose reason contains this. What the server cannot queue stays failed.
+        ``reason``: those whose reason contains this. ``until``: those that failed until then, in
+        seconds since 1970 (now). What the server cannot queue stays failed.
         """
-        return self._change_failed("retry jobs", function, unique, reason)
+        return self._change_failed("retry jobs", function, unique, reason, until)
 
     @change_jobs
-    def discard_all(self, *, function: str = "", unique: str = "", reason: str = "") -> list[str]:
-        """Forget all failed jobs that match; return their handles."""
-        return self._change_failed("discard jobs", function, unique, reason)
+    def discard_all(
+        self, *, function: str = "", unique: str = "", reason: str = "", until: float = 0.0
+    ) -> list[str]:
+        """Forget all failed jobs that match, as ``retry_all`` finds them; return their handles."""
+        return self._change_failed("discard jobs", function, unique, reason, until)
 
-    def _change_failed(self, command: str, function: str, unique: str, reason: str) -> list[str]:
+    def _change_failed(
+        self, command: str, function: str, unique: str, reason: str, until: float
+    ) -> list[str]:
         """Send a command, which acts on some jobs at a time, until it finds no more.
 
         What fails from now on, such as a job that is retried, is left out.
@@ -157,9 +164,9 @@ class Steering(Scheduling):
         latest = self.find_jobs("failed", function=function, unique=unique, reason=reason, limit=1)
         found: list[str] = []
         if latest:
-            until = f"{latest[0].failed + 0.001:.3f}"
-            filters = {"function": function, "unique": unique, "reason": reason, "until": until}
-            command = jobs_command(command, **filters)
+            until = until or latest[0].failed + 0.001
+            facts = {"function": function, "unique": unique, "reason": reason}
+            command = jobs_command(command, **facts, until=f"{until:.3f}")
             while some := self.listing(command):
                 found += some
         return found

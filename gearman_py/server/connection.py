@@ -20,7 +20,7 @@ from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server import counts
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.message_progress import MessageProgress
-from gearman_py.server.peer_origin import describe_peer, name_user
+from gearman_py.server.peer_origin import describe_peer, name_operator
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent, has_unread, unacknowledged_bytes
 
@@ -345,4 +345,4 @@ class Connection(asyncio.Protocol):
 
     def user(self) -> str:
         """Who is at the other end, as far as an operator wants to know."""
-        return name_user(self._socket) or self.peer.address
+        return name_operator(self.peer, self._socket)

@@ -11,7 +11,15 @@ from gearman_py.protocol.text import printable
 UCRED = Struct("3i")  # unix(7)
 
 
-def name_user(peer: socket.socket) -> str:
+def name_operator(peer: Peer, at: socket.socket) -> str:
+    """Who gives a command: the user or the address, after the id that the client gave itself."""
+    place = _name_user(at) or peer.address
+    if peer.client_id == b"-":
+        return place
+    return f"{printable(peer.client_id).decode(errors='replace')} at {place}"
+
+
+def _name_user(peer: socket.socket) -> str:
     """The user at the other end of a Unix socket; "" for another connection."""
     if peer.fileno() < 0 or peer.family != socket.AF_UNIX:
         return ""

@@ -1,7 +1,9 @@
 """Who may see the pages: everyone on this machine, users who log in, or those a proxy names."""
 
+import hmac
 import json
 import logging
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -46,6 +48,7 @@ class Access:
     audit_file: Path | None = None
     sessions: Sessions = field(default_factory=Sessions)
     limit: LoginLimit = field(default_factory=LoginLimit)
+    _secret: bytes = field(default_factory=secrets.token_bytes, repr=False)
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +73,20 @@ class Access:
             return self.users.find(session.user)
         return None
 
+    def form_token(self, request: HTTPConnection) -> str:
+        """What the forms of a user carry: of the session, or of the user that a proxy names."""
+        if session := self.session(request):
+            return session.form_token
+        user = getattr(request.state, "user", None)
+        if not user or not user.name:
+            return ""
+        return hmac.digest(self._secret, user.name.encode(), "sha256").hex()
+
+    def accepts_form(self, request: HTTPConnection, form_token: str) -> bool:
+        """Whether a form is one of the user who asks."""
+        own = self.form_token(request)
+        return bool(own) and hmac.compare_digest(own.encode(), form_token.encode())
+
     def allows_host(self, request: HTTPConnection) -> bool:
         """Whether the name by which it is asked is its own, where anyone may read.
 
@@ -93,13 +110,14 @@ class Access:
             return request.headers.get("x-forwarded-proto") == "https"
         return request.url.scheme == "https"
 
-    def audit(self, request: HTTPConnection, event: str, user: str) -> None:
+    def audit(self, request: HTTPConnection, event: str, user: str, **facts: object) -> None:
         """Note who did what, as a line of JSON."""
-        entry = {
+        entry: dict[str, object] = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "event": event,
             "user": user,
             "address": self.address(request),
+            **facts,
         }
         line = json.dumps(entry)
         if self.audit_file is None:

@@ -15,9 +15,12 @@ from starlette.types import ASGIApp
 
 from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
+from gearman_py.web.failed_pages import FailedPages
+from gearman_py.web.function_actions import FunctionActions
 from gearman_py.web.guard import Guard
 from gearman_py.web.job_pages import JobPages
 from gearman_py.web.login import LoginPages
+from gearman_py.web.operating import Operator
 from gearman_py.web.pages import Pages
 
 STATIC = Path(__file__).parent / "static"
@@ -38,6 +41,9 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
     pages = Pages(collector, access)
     jobs = JobPages(collector, pages.render)
     login = LoginPages(access, pages.render)
+    operator = Operator(collector, access, pages.notices)
+    failed = FailedPages(collector, pages.render, operator)
+    functions = FunctionActions(collector, operator)
 
     async def healthz(request: Request) -> Response:
         """200 while the collector works, whatever it finds."""
@@ -56,6 +62,10 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
             Route("/", pages.overview),
             Route("/functions", pages.functions),
             Route("/function", pages.function),
+            Route("/function/{action}", functions.change, methods=["POST"]),
+            Route("/failed", failed.failed),
+            Route("/failed/confirm", failed.confirm),
+            Route("/failed/{action}", failed.change, methods=["POST"]),
             Route("/jobs", jobs.jobs),
             Route("/job", jobs.job),
             Route("/workers", pages.workers),

@@ -47,6 +47,8 @@ class Collector:
         self.history = history
         self.interval = interval
         self.history_problem = ""
+        self._servers = list(servers)
+        self._looking = asyncio.Lock()
         self._next_by = time.monotonic() + LATE
         self._clients = [
             AsyncAdminClient([server], connect_timeout=SERVER_TIMEOUT, timeout=SERVER_TIMEOUT)
@@ -57,6 +59,16 @@ class Collector:
     def client_of(self, server: ServerLook) -> AsyncAdminClient:
         """The client of a job server; tasks may share it."""
         return self._clients[server.number]
+
+    def operator_client(self, server: ServerLook, user: str) -> AsyncAdminClient:
+        """A client of a job server that says who uses it; to be closed. One word is sent."""
+        word = "".join(char if char.isprintable() and char != " " else "_" for char in user)
+        return AsyncAdminClient(
+            [self._servers[server.number]],
+            connect_timeout=SERVER_TIMEOUT,
+            timeout=SERVER_TIMEOUT,
+            client_id=word,
+        )
 
     @property
     def is_late(self) -> bool:
@@ -79,6 +91,10 @@ class Collector:
 
     async def look(self) -> None:
         """Ask all servers once."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         pairs = zip(self._clients, self.fleet.servers, strict=True)
         servers = await asyncio.gather(*(self._ask(client, old) for client, old in pairs))
         now = time.time()

@@ -12,6 +12,7 @@ from gearman_py.web.access import COOKIE, Access
 from gearman_py.web.sessions import LIFETIME
 
 MAX_FORM = 8192  # bytes
+OUT_OF_DATE = "The form is out of date: reload the page."
 
 
 class Render(Protocol):
@@ -87,8 +88,8 @@ class LoginPages:
         check_origin(request)
         session = self._access.session(request)
         fields = await read_form(request)
-        if session is None or not session.accepts(fields.get("form_token", "")):
-            raise HTTPException(403, "The form is out of date: reload the page.")
+        if session is None or not self._access.accepts_form(request, fields.get("form_token", "")):
+            raise HTTPException(403, OUT_OF_DATE)
         self._access.sessions.end(request.cookies.get(COOKIE, ""))
         self._access.audit(request, "logout", session.user)
         leave = RedirectResponse("/login", 303)

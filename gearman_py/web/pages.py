@@ -17,6 +17,7 @@ from gearman_py.web.function_detail import SHARES, ask_detail
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
+from gearman_py.web.notices import Notices
 from gearman_py.web.panels import make_panels, time_panels
 from gearman_py.web.problems import FleetProblem, find_problems
 from gearman_py.web.runbook import read_runbook
@@ -27,6 +28,7 @@ NAVIGATION = (
     ("/", "Overview"),
     ("/functions", "Functions"),
     ("/jobs", "Jobs"),
+    ("/failed", "Failed"),
     ("/workers", "Workers"),
     ("/servers", "Servers"),
 )
@@ -71,6 +73,7 @@ class Pages:
         self._environment.filters.update(FILTERS)
         self._problems: tuple[int, list[FleetProblem]] = (-1, [])
         self._runbook = read_runbook()
+        self.notices = Notices()
 
     @property
     def problems(self) -> list[FleetProblem]:
@@ -87,10 +90,11 @@ class Pages:
     ) -> HTMLResponse:
         """A page, with what all pages show."""
         fleet = self._collector.fleet
-        session = self._access.session(request)
         common: Mapping[str, Any] = {
             "user": getattr(request.state, "user", None),
-            "form_token": session.form_token if session else "",
+            "form_token": self._access.form_token(request),
+            "may_log_out": self._access.session(request) is not None,
+            "notice": self.notices.find(request),
             "fleet": fleet,
             "problems": self.problems,
             "navigation": NAVIGATION,
@@ -147,6 +151,7 @@ class Pages:
         steps = self._collector.history.steps(name, resolution, fleet.when)
         panels = make_panels(fleet, row, steps, resolution)
         panels += time_panels(row, steps, resolution, fleet.when)
+        servers = [server for server in fleet.answering if name in server.functions]
         serving = [worker for worker in fleet.workers if name in worker.functions]
         return self.render(
             request,
@@ -156,7 +161,8 @@ class Pages:
             panels=panels,
             steps=steps,
             max_series=MAX_SERIES,
-            servers=[server for server in fleet.answering if name in server.functions],
+            servers=servers,
+            paused_at=sum(bool(server.functions[name].paused) for server in servers),
             serving=serving[:BUSIEST],
             serving_count=len(serving),
             detail=await ask_detail(self._collector, name),

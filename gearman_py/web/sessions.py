@@ -4,7 +4,6 @@ Sessions are kept in memory: a restart ends them. The browser has a random token
 a session has another, without which it is refused (CSRF).
 """
 
-import hmac
 import secrets
 import time
 from collections.abc import Callable
@@ -26,10 +25,6 @@ class LoginSession:
     user: str
     until: float
     form_token: str = field(default_factory=secrets.token_urlsafe)
-
-    def accepts(self, form_token: str) -> bool:
-        """Whether a form is one of this session."""
-        return hmac.compare_digest(self.form_token.encode(), form_token.encode())
 
 
 class Sessions:

@@ -54,7 +54,7 @@ function show() {
   button.textContent = live ? "Live" : "Paused";
 }
 
-if (button) {
+if (button && document.querySelector("main[data-live]")) {
   button.hidden = false;
   button.addEventListener("click", () => {
     live = !live;
