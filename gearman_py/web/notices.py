@@ -8,7 +8,7 @@ from starlette.requests import Request
 MAX_NOTICES = 200
 
 
-class Outcome(NamedTuple):
+class ActionOutcome(NamedTuple):
     """What an action did at a job server, or why it did nothing there."""
 
     server: str
@@ -21,10 +21,10 @@ class Notice(NamedTuple):
 
     user: str
     action: str
-    outcomes: list[Outcome]
+    outcomes: list[ActionOutcome]
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[ActionOutcome]:
         return [outcome for outcome in self.outcomes if outcome.failed]
 
 

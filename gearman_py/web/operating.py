@@ -15,7 +15,7 @@ from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
 from gearman_py.web.login import OUT_OF_DATE, check_origin, read_form
-from gearman_py.web.notices import Notice, Notices, Outcome
+from gearman_py.web.notices import Notice, Notices, ActionOutcome
 
 SUBJECT = ("function", "server", "handle")  # the fields that say what an action is about
 ONLY_ADMIN_SOCKET = "it takes such commands only on its admin socket (--admin-only)"
@@ -58,21 +58,21 @@ class Operator:
         fields: dict[str, str],
         servers: Sequence[ServerLook],
         act: Act,
-    ) -> list[Outcome]:
+    ) -> list[ActionOutcome]:
         """Act at all of these job servers at once. What became of it is in the audit log."""
         user, subject = request.state.user, _find_subject(fields)
 
-        async def act_at(server: ServerLook) -> Outcome:
+        async def act_at(server: ServerLook) -> ActionOutcome:
             client = self._collector.operator_client(server, user.name)
             try:
-                return Outcome(server.address, await act(client))
+                return ActionOutcome(server.address, await act(client))
             except GearmanError as error:
-                return Outcome(server.address, *explain_failure(error))
+                return ActionOutcome(server.address, *explain_failure(error))
             finally:
                 await client.close()
 
         outcome = "broken off"
-        outcomes: list[Outcome] = []
+        outcomes: list[ActionOutcome] = []
         try:
             outcomes = await asyncio.gather(*map(act_at, servers))
             if all(each.text == NOT_THERE for each in outcomes):
@@ -85,7 +85,7 @@ class Operator:
         return outcomes
 
     async def lead_back(
-        self, request: Request, action: str, outcomes: list[Outcome], path: str, **words: str
+        self, request: Request, action: str, outcomes: list[ActionOutcome], path: str, **words: str
     ) -> RedirectResponse:
         """To the page from which the form came, which says what became of it."""
         await self._collector.look()
