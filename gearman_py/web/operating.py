@@ -15,7 +15,7 @@ from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
 from gearman_py.web.login import OUT_OF_DATE, check_origin, read_form
-from gearman_py.web.notices import Notice, Notices, ActionOutcome
+from gearman_py.web.notices import ActionOutcome, Notice, Notices
 
 SUBJECT = ("function", "server", "handle")  # the fields that say what an action is about
 ONLY_ADMIN_SOCKET = "it takes such commands only on its admin socket (--admin-only)"
