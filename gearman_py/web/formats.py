@@ -1,10 +1,15 @@
 """How numbers, times and names are shown."""
 
+import re
 import time
 from urllib.parse import quote
 
+from gearman_py.admin.answers import FunctionStats
 from gearman_py.config import format_size
 from gearman_py.printable import printable
+from gearman_py.protocol.text import printable as printable_bytes
+
+ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def format_number(value: float) -> str:
@@ -64,6 +69,26 @@ def format_name(name: str) -> str:
     return printable(name, keep="") if name.strip() or not name else repr(name)
 
 
+def raw_name(name: str) -> str:
+    """A name as clients gave it, of one in a listing, where unprintable bytes are escaped."""
+    raw = ESCAPED_BYTE.sub(lambda found: bytes([int(found[1], 16)]), name.encode())
+    if printable_bytes(raw).decode(errors="backslashreplace") != name:
+        return name  # the backslash is its own
+    return raw.decode(errors="surrogateescape")
+
+
+def format_limits(stats: FunctionStats) -> str:
+    """The limits of a function; "" if it has none."""
+    limits = []
+    if stats.max_running:
+        limits.append(f"{stats.max_running:,} running")
+    if stats.max_started:
+        limits.append(f"{stats.max_started:,} started in {format_seconds(stats.period_seconds)}")
+    if stats.max_per_key:
+        limits.append(f"{stats.max_per_key:,} per key (up to {stats.key_separator!r})")
+    return f"at most {', '.join(limits)}" if limits else ""
+
+
 def path_of(name: str) -> str:
     """A name as a segment of a path."""
     return quote(name, safe="")
@@ -79,4 +104,5 @@ FILTERS = {
     "moment": format_moment,
     "segment": path_of,
     "harmless": format_name,
+    "limits": format_limits,
 }

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from gearman_py.admin.aio import AsyncAdminClient
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
+from gearman_py.web.formats import raw_name
 from gearman_py.web.operating import Operator
 
 ACTIONS = {
@@ -33,7 +34,7 @@ class FunctionActions:
         change, done = ACTIONS[action]
 
         async def change_at(client: AsyncAdminClient) -> str:
-            await change(client, name)
+            await change(client, raw_name(name))
             return done
 
         outcomes = await self._operator.carry_out(

@@ -9,6 +9,7 @@ from gearman_py.admin.function_detail import FunctionDetail
 from gearman_py.errors import GearmanError
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
+from gearman_py.web.formats import raw_name
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 FAILURES = {
@@ -44,7 +45,7 @@ async def ask_detail(collector: Collector, name: str) -> Detail | None:
 
     async def ask(server: ServerLook) -> FunctionDetail | None:
         try:
-            return await collector.client_of(server).describe_function(name)
+            return await collector.client_of(server).describe_function(raw_name(name))
         except GearmanError:  # it does not know the function any longer, or the next look says why
             return None
 

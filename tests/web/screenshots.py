@@ -15,6 +15,7 @@ PAGES = {
     "functions": "/functions",
     "function": "/function?name=resize",
     "jobs": "/jobs?state=running",
+    "failed": "/failed",
     "workers": "/workers",
     "servers": "/servers",
 }

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import AdminClient, Client, Worker, WorkerJob
+from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.waiting import await_true
 from tests.web.browser import CHROMIUM, Browser, running_browser
 from tests.web.scenes import burning_fleet, empty_fleet, healthy_fleet
 from tests.web.site import Site, running_site
+from tests.web.test_access import PASSWORD, add_user
 
 pytestmark = [
     pytest.mark.slow,
@@ -181,6 +183,51 @@ def test_dark_and_light_follow_the_browser(calm: Browser, site: Site) -> None:
     light = calm.run(color)
     calm.resize(1280, dark=True)
     assert calm.run(color) != light
+
+
+def test_an_operator_acts_without_script(calm: Browser, server: JobServer, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    assert add_user(users, "alice", "--role", "operate") == ""
+    worker = Worker([server.address])
+
+    @worker.function(HOSTILE)
+    def fail(job: WorkerJob) -> None:
+        job.fail("no such <b>picture</b>")
+
+    with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
+        with running(worker), Client(server.address) as client:
+            client.do_background(HOSTILE, b"x")
+            with AdminClient(server.address) as admin:
+                await_true(lambda: admin.find_jobs("failed"))
+        calm.disable_script()
+        calm.open(f"{site.address}/login?next=/failed")
+        calm.run("document.getElementById('name').value = 'alice'")
+        calm.run(f"document.getElementById('password').value = {PASSWORD!r}")
+        calm.click("button")
+        text = "document.querySelector('main').textContent"
+
+        def shows_all() -> bool:
+            calm.open(f"{site.address}/failed")
+            return "all 1" in calm.run(text)
+
+        await_true(shows_all)
+        calm.click("td a[href^='/failed?function']")
+        for width in (390, 1280):
+            calm.resize(width)
+            assert calm.run(INSPECT) == []
+        calm.click(".head .danger")
+        assert "Discard 1 failed job of <script>" in calm.run(text)
+        assert calm.run(INSPECT) == []
+        calm.click("main .danger")
+        assert "1 job discarded" in calm.run(text)
+        assert calm.run(INSPECT) == []
+        calm.open(f"{site.address}/functions")
+        calm.click("tbody a")
+        calm.click("form[action='/function/pause'] button")
+        assert "by alice at" in calm.run(text)
+        assert calm.run(INSPECT) == []
+        assert calm.run("document.querySelectorAll('main script, td b').length") == 0
+        calm.leave()
 
 
 def test_names_of_others_are_text(calm: Browser, site: Site, server: JobServer) -> None:

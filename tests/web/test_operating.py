@@ -120,6 +120,7 @@ def test_a_paused_function_gives_no_job_until_it_is_resumed(
         admin.limit(ODD, running=1)
     await_function(site, ODD)
     page = act(site, "/function/pause", function=ODD).document
+    assert f"{one} paused at most 1 running" in " ".join(page.text.split())
     assert f"{one}: paused" in page.text
     assert f"{two}: paused" in page.text
     assert "by alice at 127.0.0.1" in page.text
