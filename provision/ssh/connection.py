@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock, Semaphore, Timer
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Logins at once at one machine, or through it: sshd drops some when ten are pending.
 LOGINS_AT_ONCE = 8
 CHUNK_SIZE = 1 << 18
+OUTPUT_LIMIT = 1 << 26  # bytes of what a command says on each of its outputs
 KEY_TYPES = (
     ("ssh-ed25519",),
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
@@ -119,31 +121,34 @@ class SSHConnection:
     ) -> Completed:
         """Run a command as the ordinary user, with these bytes as its stdin.
 
-        Raises :class:`HostFailed` when it takes longer than ``seconds``, :class:`Unreachable`
-        when the connection is lost.
+        Raises :class:`HostFailed` when it takes longer than ``seconds``, or says more than
+        OUTPUT_LIMIT; :class:`Unreachable` when the connection is lost.
         """
         line = command if isinstance(command, str) else shlex.join(command)
         channel = self._open_channel()
-        late = Event()
+        late, endless = Event(), Event()
 
-        def stop() -> None:
-            late.set()
+        def stop(why: Event) -> None:
+            why.set()
             _hang_up(channel)
 
-        timer = Timer(seconds, stop)
+        timer = Timer(seconds, stop, [late])
+        too_much = partial(stop, endless)
         timer.start()
         try:
             with explaining_loss(self._name), ThreadPoolExecutor(2) as threads:
                 channel.exec_command(line)
                 threads.submit(_feed_stdin, channel, stdin)
-                stderr = threads.submit(_read_all, channel.recv_stderr)
-                stdout = _read_all(channel.recv)
+                stderr = threads.submit(_read_all, channel.recv_stderr, too_much)
+                stdout = _read_all(channel.recv, too_much)
                 done = Completed(channel.recv_exit_status(), stdout, stderr.result())
         finally:
             timer.cancel()
             _hang_up(channel)
         if late.is_set():
             raise HostFailed(f"{self._name}: `{line}` was not over after {seconds:g} s")
+        if endless.is_set():
+            raise HostFailed(f"{self._name}: `{line}` said more than {OUTPUT_LIMIT >> 20} MiB")
         if done.status == -1:
             raise Unreachable(f"{self._name}: the connection was lost during `{line}`")
         return done
@@ -327,5 +332,13 @@ def _hang_up(channel: "paramiko.Channel") -> None:
         channel.close()
 
 
-def _read_all(receive: Callable[[int], bytes]) -> bytes:
-    return b"".join(iter(lambda: receive(CHUNK_SIZE), b""))
+def _read_all(receive: Callable[[int], bytes], too_much: Callable[[], None]) -> bytes:
+    """All that comes; past OUTPUT_LIMIT, ``too_much`` has it end and nothing more is kept."""
+    pieces, size = list[bytes](), 0
+    while piece := receive(CHUNK_SIZE):
+        size += len(piece)
+        if size > OUTPUT_LIMIT:
+            too_much()
+        else:
+            pieces.append(piece)
+    return b"".join(pieces)
