@@ -62,8 +62,7 @@ def _worker(
     if app and each.kind == "command":
         staged = replace(each, argv=command_line(each, app.folder))
         each = replace(each, argv=command_line(each, f"{app.root}/current"))
-    if app and each.kind == "run":
-        release = app  # it runs gearman_py of its own
+    code = app if app and each.kind == "run" else release  # an app has gearman_py of its own
     for folder in each.writes:
         named = (one for other in workers(host) for one in other.writes)
         around = tuple(sorted({one for one in named if folder.startswith(f"{one}/")}))
@@ -74,13 +73,15 @@ def _worker(
         if each.kind == "program":
             yield from _program(host, inventory, release, each, instance, app)
             continue
-        file = _unit_file(host, inventory, release, each, instance)
+        file = _unit_file(host, inventory, code, each, instance)
         unit = unit_name(instance)
         yield file
-        yield Unit(unit, file, release.current, reloads=True, secrets=_secret_files(each))
+        yield Unit(unit, file, code.current, reloads=True, secrets=_secret_files(each))
         check = _check_file(each, app or release)
         yield from [check] if check else ()
-        for health in _health(host, inventory, release, each, instance, staged, file.limits, check):
+        for health in _health(
+            host, inventory, release, code, each, instance, staged, file.limits, check
+        ):
             yield replace(health, function_check=_function_check(host, inventory, each, instance))
 
 
@@ -227,6 +228,7 @@ def _health(
     host: Host,
     inventory: Inventory,
     release: Release,
+    code: Release,
     each: WorkerDefinition,
     instance: str,
     staged: WorkerDefinition,
@@ -235,7 +237,7 @@ def _health(
 ) -> Iterator[WorkerHealth]:
     """A bundled function does its sample job, if it has one; other workers their check, or a ping.
 
-    ``staged``: the worker as it is before its app is in use.
+    ``code``: the release that it runs; ``staged``: the worker as it is before its app is in use.
     """
     first = instance == each.name  # the others would be tried with the same arguments
     prefix = f"trial@{host.name}/"
@@ -247,6 +249,7 @@ def _health(
         unit=unit_name(instance),
         release=release,
         tls=flags(inventory),
+        code=code,
         functions=each.functions,
         asked=ping_function(host.name, instance),
         tried=tried,

@@ -15,6 +15,7 @@ Attacker = Literal[
     "user of a service",
     "in the middle",
     "colleague",
+    "code of an app",
 ]
 
 

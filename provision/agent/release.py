@@ -34,6 +34,17 @@ IMPORT_ALL = (
     "    except ImportError: late.append(name)  # such as psycopg_binary, before psycopg\n"
     "for name in late: importlib.import_module(name)\n"
 )
+# Installs wheels into a venv as `python -m installer` of that venv would. It is run with the host's
+# Python, without site: that of the venv would run what the .pth files in it say.
+INSTALL = (
+    "import runpy, sys\n"
+    "venv, installer = sys.argv[1:3]\n"
+    "del sys.argv[1:3]\n"
+    "sys.path.insert(0, installer)\n"
+    "sys.prefix = sys.exec_prefix = venv\n"
+    "sys.executable = f'{venv}/bin/python'\n"
+    "runpy.run_module('installer', run_name='__main__', alter_sys=True)\n"
+)
 
 
 def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest: str) -> None:
@@ -181,24 +192,26 @@ def _make_folder(path: str) -> None:
 
 
 def _make_venv(link: FrameLink, folder: str, root: str) -> None:
-    python = f"{folder}/venv/bin/python"
+    """Install the wheels of a release. Nothing that an app brings runs here, as root."""
+    venv = f"{folder}/venv"
     installer = glob.glob(f"{folder}/installer/installer-*.whl")
     if not installer:
         raise Failure("the release has no installer: an older toolkit built it; build it again")
-    run_command(link, [sys.executable, "-I", "-m", "venv", "--without-pip", f"{folder}/venv"])
-    install = ["-P", "-m", "installer", "--no-compile-bytecode", "--overwrite-existing"]
+    run_command(link, [sys.executable, "-I", "-m", "venv", "--without-pip", venv])
+    isolated = [sys.executable, "-I", "-S"]
+    install = ["-c", INSTALL, venv, installer[0], "--no-compile-bytecode", "--overwrite-existing"]
     wheels = sorted(glob.glob(f"{folder}/wheels/*.whl"))
-    run_command(link, ["env", f"PYTHONPATH={installer[0]}", python, *install, *wheels])
+    run_command(link, [*isolated, *install, *wheels])
     take_bytecode(folder, root)
-    try_command(link, [python, "-I", "-m", "compileall", "-q", f"{folder}/venv/lib"])  # the others
+    try_command(link, [*isolated, "-m", "compileall", "-q", f"{venv}/lib"])  # the others
     note_bytecode(folder)
     if os.path.isdir(f"{folder}/app"):  # its worker is tried as a whole; its own files are found
-        (site,) = glob.glob(f"{folder}/venv/lib/python3*/site-packages")
+        (site,) = glob.glob(f"{venv}/lib/python3*/site-packages")
         with open(f"{site}/app.pth", "w", encoding="utf-8") as path:
             os.fchmod(path.fileno(), 0o644)
             path.write(f"{folder}/app\n")
         return
     try:
-        run_command(link, [python, "-I", "-c", IMPORT_ALL])
+        run_command(link, [f"{venv}/bin/python", "-I", "-c", IMPORT_ALL])
     except Failure as failure:
         raise Failure("what it brings cannot be imported there", failure.output) from None

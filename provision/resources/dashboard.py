@@ -49,7 +49,7 @@ class PageHealth(Health):
 
     def running_proofs(self) -> Iterator[Proof]:
         trusted = [f"GEARMAND_CA_CERTIFICATE={self.ca}"] if self.ca else []
-        command = ["/usr/bin/env", *trusted, self._command_path("python"), "-", self.url]
+        command = ["/usr/bin/env", *trusted, self._command_path("python"), "-I", "-", self.url]
         arguments = {"command": command, "seconds": FETCH_TIMEOUT + 5.0}
 
         def judge(answer: bytes) -> str | None:

@@ -65,10 +65,10 @@ class FunctionCheck:
 
 @dataclass(frozen=True)
 class Health(Resource):
-    """Of ``unit``, which runs ``release``; ``tls``: the options with which commands speak it.
+    """Of ``unit``; ``tls``: the options with which commands speak it.
 
-    ``check_file`` keeps its job with the release. ``function_check`` comes before its unit
-    starts.
+    ``release``: that of gearman_py, for root runs no command that an app brings. ``check_file``
+    keeps its job with the release that does it. ``function_check`` comes before its unit starts.
     """
 
     unit: str
@@ -141,10 +141,12 @@ class OtherWorkers:
 class WorkerHealth(Health):
     """A worker that serves ``functions`` to ``servers``: a job for ``asked`` reaches it alone.
 
-    ``trial``: the arguments with which gearman-worker serves ``tried``, and nothing else; none, and
-    it is not tried. ``properties``: of the unit in which it does. ``sample``: which job both do.
+    ``code``: the release that its unit runs, maybe an app's. ``trial``: the arguments with which
+    gearman-worker serves ``tried``, and nothing else; none, and it is not tried. ``properties``: of
+    the unit in which it does. ``sample``: which job both do.
     """
 
+    code: Release
     functions: tuple[str, ...]
     asked: str
     tried: str
@@ -169,7 +171,8 @@ class WorkerHealth(Health):
     def staged_proofs(self) -> Iterator[Proof]:
         if not self.trial:
             return
-        worker = [self._command_path("gearman-worker"), *self.tls, *self.trial]
+        program = f"{self.code.folder}/venv/bin/gearman-worker"
+        worker = [program, *self.tls, *self.trial]
         job = self._proved_arguments(self.servers[0], self.tried)
         # The code of a project may use the library before the arguments are known.
         tls = {
@@ -204,7 +207,7 @@ class WorkerHealth(Health):
 
     def _proved_arguments(self, server: str, function: str) -> dict[str, object]:
         job = self._job_arguments(server, function)
-        return {**job, "function": function, "release": self.release.folder}
+        return {**job, "function": function, "release": self.code.folder}
 
     def _make_proof(self, summary: str, kind: str, arguments: dict[str, object]) -> Proof:
         workload = self.sample.workload()

@@ -17,6 +17,7 @@ import pytest
 
 from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
+from tests.attacks import attack
 from tests.lab.hosts import root
 from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
@@ -48,6 +49,16 @@ HANG = f"""import time
     time.sleep(3600)
 
 {PAGE.replace('"page"', '"other"')}"""
+# A file that every Python of the venv runs as it starts, whatever is run.
+BROUGHT = """import os, builtins; builtins.user = os.getuid(); \
+os.getuid() or open('/root/brought', 'a').write(f'{os.sys.argv}\\n')
+"""
+BRINGS = """
+[tool.hatch.build.targets.wheel]
+packages = ["src/thumbnails"]
+[tool.hatch.build.targets.wheel.force-include]
+"brought.pth" = "brought.pth"
+"""
 FORBIDDEN = "\nimport socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW)\n"
 LEAK = "\nleak = [b'x' * (1 << 20) for _ in range(1 << 10)]\n"
 PICTURE = make_picture(300, 150)
@@ -240,6 +251,33 @@ def test_a_release_that_leaks_as_jobs_come_is_rolled_back(
     again = deployed.invoke("upgrade", "--app", "thumbnails", "--yes")
     assert again.status == 3, again.said
     assert "was given up" in again.said
+
+
+@attack("code of an app", "a `.pth` in its venv, to be run by root on a real host", "mended")
+def test_what_an_app_brings_runs_as_the_workers_user_alone(
+    lab: ModuleType, deployed: Operator, project: Project
+) -> None:
+    before = current(lab)
+    settings = project.folder / "pyproject.toml"
+    text = settings.read_text()
+    (project.folder / "brought.pth").write_text(BROUGHT)
+    settings.write_text(text + BRINGS)
+    try:
+        project.commit(f"{project.text}\nprint('run by', user, flush=True)\n")
+        roll(deployed, "upgrade")
+        assert current(lab) != before
+        project.commit(project.text.replace("<title>", "<h1>"))
+        bad(deployed, "got b'<h1>")
+        for task in ("status", "doctor", "smoke", "deploy"):
+            done = deployed.invoke(task, *(["--yes"] if task == "deploy" else []))
+            assert done.status == 0, done.said
+    finally:
+        settings.write_text(text)
+        (project.folder / "brought.pth").unlink()
+        project.commit(project.text)
+    said = "\n".join(lab.journal("worker1", "--unit=gearman-worker@thumbnails"))
+    assert f"run by {root(lab, 'worker1', 'id -u gearman-worker').strip()}" in said
+    assert root(lab, "worker1", "cat /root/brought || true") == ""
 
 
 def test_it_leaves_nothing_when_the_inventory_does_not_name_it(
