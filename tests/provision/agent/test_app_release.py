@@ -77,12 +77,12 @@ def test_it_is_installed_as_by_the_python_of_its_venv(tmp_path: Path) -> None:
     assert (site / "__pycache__").is_dir(), "it is compiled"
     assert (release / "venv/bin/shop").read_text().startswith(f"#!{python}\n")
     before = files_of(release)
-    argv = [python, "-P", "-m", "installer", "--no-compile-bytecode", "--overwrite-existing"]
+    argv = [str(python), "-P", "-m", "installer", "--no-compile-bytecode", "--overwrite-existing"]
     (site / "shop.pth").unlink()
     for name in HOSTILE:
         (site / f"{name}.py").unlink()
     known = {**os.environ, "PYTHONPATH": str(next(release.glob("installer/*.whl")))}
-    subprocess.run([*argv, *release.glob("wheels/*.whl")], check=True, env=known)
+    subprocess.run([*argv, *map(str, release.glob("wheels/*.whl"))], check=True, env=known)
     assert files_of(release) == before
 
 
