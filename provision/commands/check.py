@@ -16,7 +16,7 @@ from gearman_py.exposition import Sample, render_family
 from gearman_py.printable import printable
 from provision.atomic_write import write_atomically
 from provision.cli import inventory_path
-from provision.commands.status import ask_servers, find_standing
+from provision.commands.status import ask_hosts, asked_servers, find_standing
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.desired_state import Roles
@@ -99,6 +99,7 @@ def _ask_hosts(
 ) -> list[HostState]:
     with Run(inventory, roles, options, connect) as run:
         run.plan_hosts()
+        answers = ask_hosts(run)
         failed = {name: str(error) for name, error in run.failed.items()}
         for host_run in run.host_runs:
             if problems := host_run.plan.problems:
@@ -108,7 +109,7 @@ def _ask_hosts(
             stopped = [f"{name} is {unit['active']}" for name, unit in units if _is_down(unit)]
             if stopped:
                 failed[host_run.name] = ", ".join(stopped)
-        for server in ask_servers(run):
+        for server in asked_servers(run, answers):
             if server.problem:
                 failed.setdefault(server.host_run.name, server.problem)
         planned = {

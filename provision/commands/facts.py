@@ -27,7 +27,7 @@ def facts(folder: Path, options: Options, *, connect: Connect = pool.connect) ->
     """Show what every host is. Returns 0 when all could be asked."""
     asked = AskAll(folder, options, connect=connect)
     for _, answers in asked.answers(_ask_host):
-        asked.report.show(Row(answers, "\n".join(_format_facts(answers)), wraps=True))
+        asked.report.show(Row(answers, _format_facts(answers), wraps=True))
     return asked.status
 
 

@@ -22,17 +22,20 @@ from provision.report.folding import fold_names
 from provision.resources.base import Answers
 from provision.wording import format_count
 
+BY_WHOM = ("run", "who", "doing")
+TOLD_ALIKE = (*BY_WHOM, "result", "release", "from", "apps")  # by hosts that are told in one row
+
 Rows = list[dict[str, Any]]
 
 
 def history(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
     """Show every deploy, upgrade and rollback that the hosts remember, the latest last."""
-    return _show_rows(folder, options, connect, _rows_of_runs, _history_line)
+    return _show_rows(folder, options, connect, _rows_of_runs, _history_lines)
 
 
 def releases(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
     """Show the releases that the hosts keep, the latest first."""
-    return _show_rows(folder, options, connect, _rows_of_releases, _release_line)
+    return _show_rows(folder, options, connect, _rows_of_releases, _release_lines)
 
 
 def _show_rows(
@@ -40,13 +43,13 @@ def _show_rows(
     options: Options,
     connect: Connect,
     rows: Callable[[dict[str, Answers], Inventory], Rows],
-    line: Callable[[dict[str, Any], int, dict[str, Any]], str],
+    lines: Callable[[dict[str, Any], int, dict[str, Any]], list[str]],
 ) -> int:
     asked = AskAll(folder, options, connect=connect)
     found = {host.name: answers for host, answers in asked.answers(_ask_facts)}
     before: dict[str, Any] = {}
     for row in rows(found, asked.inventory):
-        asked.report.show(Row(row, line(row, len(asked.hosts), before)))
+        asked.report.show(Row(row, lines(row, len(asked.hosts), before)))
         before = row
     return asked.status
 
@@ -58,10 +61,10 @@ def _ask_facts(host: Host, connect: Connect) -> Answers:
 
 
 def _rows_of_runs(found: dict[str, Answers], _: Inventory) -> Rows:
-    """One row for each run and how it went, with the hosts where it went so."""
+    """One row for each run and how it went, with the hosts that tell it so."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _all_entries(found):
-        key = tuple(str(entry.get(name)) for name in ("run", "result", "release", "from", "apps"))
+        key = tuple(str(entry.get(name)) for name in TOLD_ALIKE)
         row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
         row["hosts"].append(host)
         row["changes"] += int(entry.get("changes", 0))
@@ -92,15 +95,15 @@ def _whole_run(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**ended[0], "changes": changes, "result": ", then ".join(results)}
 
 
-def _history_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
+def _history_lines(row: dict[str, Any], of: int, before: dict[str, Any]) -> list[str]:
     """When, who, what, and how it went; the row ``before`` may be of the same run."""
     at = format_moment(row["at"])
     moves = [row, *row.get("apps", {}).values()]
     moved = ", ".join(map(_format_move, moves))
     changes = format_count(row["changes"], "change")
-    same = row.get("run") is not None and row.get("run") == before.get("run")
-    head = "" if same else f"{at}  {row['who']}  {row['doing']}\n"
-    return f"{head}    {_format_hosts(row['hosts'], of)}: {moved}, {changes}, {row['result']}"
+    same = "run" in row and all(row.get(name) == before.get(name) for name in BY_WHOM)
+    head = [] if same else [f"{at}  {row['who']}  {row['doing']}"]
+    return [*head, f"    {_format_hosts(row['hosts'], of)}: {moved}, {changes}, {row['result']}"]
 
 
 def _format_move(move: Mapping[str, Any]) -> str:
@@ -140,7 +143,7 @@ def _known_targets(found: Iterable[Answers]) -> Iterator[Target]:
                 yield target_of(answers["host",])
 
 
-def _release_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
+def _release_lines(row: dict[str, Any], of: int, before: dict[str, Any]) -> list[str]:
     """Its id, since when, and where."""
     at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%Y-%m-%d %H:%M")
     late = [host for host in row["running"] if host not in row["current"]]
@@ -149,7 +152,7 @@ def _release_line(row: dict[str, Any], of: int, before: dict[str, Any]) -> str:
     marks += [] if len(row["kept"]) == of else [f"kept on {_format_hosts(row['kept'], of)}"]
     marks += ["this tree's"] if row["tree"] else []
     marks += [f"bad: {row['bad']}"] if row["bad"] else []
-    return f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()
+    return [f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()]
 
 
 def _format_hosts(names: Sequence[str], of: int) -> str:

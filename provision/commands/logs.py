@@ -92,7 +92,7 @@ def logs(
         unit = entry.unit.removesuffix(".service").removeprefix(WORKER)
         data = {"at": at.isoformat(), "host": entry.host, "unit": entry.unit, "text": entry.text}
         head = f"{clock}  {entry.host:{wide}}  {unit:8}  "
-        asked.report.show(Row(data, "\n".join(head + line for line in entry.text.split("\n"))))
+        asked.report.show(Row(data, [head + line for line in entry.text.split("\n")]))
     for host, error in failed.items():
         asked.fail(host, error)
     if silent and not failed:

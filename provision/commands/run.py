@@ -54,7 +54,7 @@ def run(folder: Path, options: Options, words: Sequence[str], how: RunOptions) -
 
 
 def _format_line(name: str, wide: int, line: str) -> Row:
-    return Row({"host": name, "line": line}, f"{name:{wide}}  {line}")
+    return Row({"host": name, "line": line}, [f"{name:{wide}}  {line}"])
 
 
 def _format_summary(ended: dict[str, int], of: int) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
+from provision.fleet.ask_all import ask_each
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
@@ -18,9 +19,10 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import DRAINED
 from provision.options import Options
 from provision.remote.answers import ServerAnswer
-from provision.remote.messages import Unknown
+from provision.remote.messages import Question, Unknown
 from provision.report.events import Row, Standing
 from provision.report.folding import fold_names
+from provision.resources.base import Answers
 from provision.resources.former_units import FormerServer, FormerUnits, format_jobs
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
@@ -28,6 +30,8 @@ from provision.resources.unit import Unit
 from provision.wording import format_pause
 
 SERVER_UNIT = "gearmand.service"
+MACHINE: Question = ("machine",)
+SILENT = Unknown("the host did not answer")
 HEADINGS = ("FUNCTION", "WAITING", "RUNNING", "WORKERS", "SERVER")
 
 
@@ -63,7 +67,8 @@ def status(
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
-        servers = list(ask_servers(run))
+        answers = ask_hosts(run)
+        servers = list(asked_servers(run, answers))
         _show_queues(run, servers)
         for host_run in run.host_runs:
             if jobs := _jobs_left(host_run):
@@ -77,15 +82,16 @@ def status(
                 )
             if told := begun_retirement(host_run.name, host_run.answers[PAST_RUNS]):
                 run.report.say(f"{host_run.name}: {told}")
-        _tell_unknown_workers(run, servers)
+        _tell_unknown_workers(run, servers, answers)
         if others := run.inventory.others:
             names = fold_names([each.name for each in others])
             run.report.say(f"not asked, as they are in none of the groups that are ours: {names}")
         run.report.recap(run.seconds)
         planned = {each.name for each in run.host_runs}
         failed = [run.failed[name].status for name in run.failed.keys() - planned]
+        silent = [run.failed[name].status for name in planned - answers.keys()]
         useless = [HostFailed.status for each in servers if each.problem]
-        return max(failed + useless, default=0)
+        return max(failed + silent + useless, default=0)
 
 
 def _jobs_left(host_run: HostRun) -> Mapping[str, int]:
@@ -94,14 +100,29 @@ def _jobs_left(host_run: HostRun) -> Mapping[str, int]:
     return next((each.jobs_left(host_run.answers) for each in left), {})
 
 
-def ask_servers(run: Run) -> Iterator[AskedServer]:
-    """Ask all job servers that are installed."""
+def ask_hosts(run: Run) -> dict[str, Answers]:
+    """What hosts answer of themselves and the job server there; one that fails is not in it."""
+
+    def ask(host_run: HostRun) -> Answers:
+        answers = host_run.session.ask([MACHINE])
+        questions = [("server", *split_server(each)) for each in _installed_servers(host_run)]
+        return {**answers, **host_run.session.survey(questions)} if questions else answers
+
+    return ask_each(run, run.host_runs, ask)
+
+
+def asked_servers(run: Run, told: Mapping[str, Answers]) -> Iterator[AskedServer]:
+    """All job servers that are installed."""
     for host_run in run.host_runs:
-        for health in host_run.resources:
-            if isinstance(health, ServerHealth) and host_run.answers["unit", SERVER_UNIT]:
-                question = ("server", *split_server(health.server))
-                answer = host_run.session.survey([question])[question]
-                yield AskedServer(host_run, health.server, answer)
+        for server in _installed_servers(host_run):
+            answer = told.get(host_run.name, {}).get(("server", *split_server(server)), SILENT)
+            yield AskedServer(host_run, server, answer)
+
+
+def _installed_servers(host_run: HostRun) -> Iterator[str]:
+    for health in host_run.resources:
+        if isinstance(health, ServerHealth) and host_run.answers["unit", SERVER_UNIT]:
+            yield health.server
 
 
 def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
@@ -125,7 +146,7 @@ def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
     )
     for line, row in zip(lines, rows, strict=True):
         data = dict(zip(map(str.lower, HEADINGS), row, strict=True))
-        run.report.show(Row(data, line if line is not lines[0] else f"{headings}\n{line}"))
+        run.report.show(Row(data, [headings, line] if line is lines[0] else [line]))
     for server in servers:
         if server.problem:
             run.report.say(f"{server.host_run.name}: {server.problem}")
@@ -135,14 +156,17 @@ def _show_queues(run: Run, servers: Sequence[AskedServer]) -> None:
             run.report.say(f"{server.host_run.name}: {what} is paused{told}")
 
 
-def _tell_unknown_workers(run: Run, servers: Sequence[AskedServer]) -> None:
+def _tell_unknown_workers(
+    run: Run, servers: Sequence[AskedServer], told: Mapping[str, Answers]
+) -> None:
     """Which workers are registered at the job servers, and are not the inventory's."""
     if not servers:
         return
-    addresses = {}
-    for host_run in run.host_runs:
-        machine = host_run.session.ask([("machine",)])["machine",]
-        addresses[host_run.name] = [] if isinstance(machine, Unknown) else machine["addresses"]
+    addresses = {
+        name: machine["addresses"]
+        for name, answers in told.items()
+        if not isinstance(machine := answers[MACHINE], Unknown)
+    }
     known = KnownWorkers(run.inventory, run.desired, addresses)
     for host_run, _, answer in servers:
         rows = [] if isinstance(answer, Unknown) else answer.get("registered", [])

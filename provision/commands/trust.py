@@ -70,7 +70,7 @@ class _Visit:
     def settle_found(self) -> bool:
         """Show what was found, ask, and record; whether to go on."""
         for line in _format_keys(self._found):
-            self._report.show(Row({}, line))
+            self._report.show(Row({}, [line]))
         # A machine that is a host and a jump host as well is one machine.
         suspects = {each.hop.known_as: each.hop.name for each in self._found if self._is_bad(each)}
         for name in suspects.values():

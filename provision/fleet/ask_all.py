@@ -1,12 +1,13 @@
 """The same asked of every host of an inventory: answers in its order, failures told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from provision.errors import ToolkitError
 from provision.fleet import pool
-from provision.fleet.run import Connect
+from provision.fleet.host_run import HostRun
+from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
@@ -74,3 +75,18 @@ class AskAll:
         self.failed.append(host)
         self.report.show(self._to_event(host, error))
         self.status = max(self.status, error.status)
+
+
+def ask_each(
+    run: Run, host_runs: Sequence[HostRun], ask: Callable[[HostRun], Answer]
+) -> dict[str, Answer]:
+    """What hosts of a run answer, by name and in this order; of one that fails that is told."""
+    found = dict(pool.run_on_each(host_runs, ask, run.options.parallel))
+    answers: dict[str, Answer] = {}
+    for host_run in host_runs:
+        result = found[host_run]
+        if isinstance(result, ToolkitError):
+            run.fail(host_run.name, result)
+        else:
+            answers[host_run.name] = result
+    return answers

@@ -8,10 +8,11 @@ for workers that do not come.
 import re
 from collections.abc import Iterator
 
+from provision.fleet.ask_all import ask_each
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
 from provision.remote.answers import ServerAnswer
-from provision.remote.messages import Unknown
+from provision.remote.messages import Question, Unknown
 from provision.resources.former_units import format_jobs
 from provision.resources.health import split_server
 
@@ -19,6 +20,8 @@ AWAY = (
     "its host is in none of the groups that are ours; put it into group job_server, then `invoke "
     "retire` it"
 )
+SILENT = Unknown("the host did not answer")
+MACHINE: Question = ("machine",)
 NAMED = re.compile(r"^([-+]).*\bGEARMAN_SERVERS=(\S+)$", re.MULTILINE)
 
 
@@ -48,8 +51,8 @@ def _own_addresses(run: Run) -> set[str]:
         for host in run.inventory.everyone
         for address in (host.address, host.variables["gearman_listen"])
     }
-    for host_run in run.host_runs:
-        machine = host_run.session.ask([("machine",)])["machine",]
+    machines = ask_each(run, run.host_runs, lambda each: each.session.ask([MACHINE])[MACHINE])
+    for machine in machines.values():
         if not isinstance(machine, Unknown):
             known.update(machine["addresses"])
     return known
@@ -59,8 +62,7 @@ def refuse_left_servers(run: Run) -> bool:
     """Tell of each, and return whether one of them holds jobs."""
     refused = False
     for server, host_run, is_ours in find_left_servers(run):
-        question = ("server", *split_server(server))
-        answer = host_run.session.survey([question])[question]
+        answer = _ask_server(run, host_run, server)
         if isinstance(answer, Unknown) or answer["problem"]:
             told = f"and does not answer {host_run.name}"
         elif jobs := _count_jobs(answer):
@@ -73,6 +75,13 @@ def refuse_left_servers(run: Run) -> bool:
             told = "and has no jobs; what runs on its host stays, as that is in no group of ours"
         run.report.say(f"{'! ' * refused}{server} leaves the job servers {told}")
     return refused
+
+
+def _ask_server(run: Run, host_run: HostRun, server: str) -> ServerAnswer | Unknown:
+    question = ("server", *split_server(server))
+    told = ask_each(run, [host_run], lambda each: each.session.survey([question]))
+    answer: ServerAnswer | Unknown = told.get(host_run.name, {}).get(question, SILENT)
+    return answer
 
 
 def _count_jobs(answer: ServerAnswer) -> dict[str, int]:

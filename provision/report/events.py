@@ -1,6 +1,6 @@
 """What happens in a plan or a deploy, as data: text now, JSON later, from the same stream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -133,7 +133,7 @@ class Row:
     """A line of a table that somebody asked for: as data, and as a person reads it."""
 
     data: Mapping[str, Any]
-    text: str
+    lines: Sequence[str]  # what one of them holds of a host begins no other
     wraps: bool = False  # where the terminal is narrower; else its lines are another's
 
 

@@ -113,8 +113,8 @@ class Report:
                 case PutBack(host, release, seconds):
                     self._took[host] = seconds
                     self._end_line(host, "rolled back", f"{release} ({seconds:.1f} s)")
-                case Row(_, text, wraps):
-                    for line in text.split("\n"):
+                case Row(_, lines, wraps):
+                    for line in lines:
                         if wraps:
                             self._print_line(line)
                         else:

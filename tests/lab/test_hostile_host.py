@@ -73,6 +73,7 @@ def complain(command: str) -> None:
         "header['answers'][0]['is']['python'] = ['a', 11]; raw = json.dumps(header).encode()",
         "header['answers'][0]['is']['hostname'] = chr(0xd800); raw = json.dumps(header).encode()",
         "os.write(link._outgoing, b'x' * 100_000)",
+        "raw = json.dumps(header).replace('cpus', 'cpu').encode()",
     ],
 )
 def test_false_answers_are_that_host_s_failure_alone(

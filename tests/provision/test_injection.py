@@ -79,6 +79,8 @@ def events(text: str) -> list[Event]:
         Checked("wc", 1.0, text, text),
         Finding("job", "fail", "ports", text, text),
         Failed("job", HostFailed(f"{text}\n{text}"), 1),
+        Row({}, [f"job  {text}"]),
+        Row({}, [f"job  {text}"], wraps=True),
     ]
 
 
@@ -95,7 +97,6 @@ def test_reports_hold_nothing_that_a_terminal_obeys(string: bytes) -> None:
         assert harmless(said.encode()), said
         assert not re.search("^(forged|<0>|CRITICAL|OK)", said, re.MULTILINE), said
         report.say(text)
-        report.show(Row({}, text))
         assert harmless(COLOUR.sub("", stream.getvalue().replace(REDRAWN, "")).encode())
         stream.close()
 

@@ -15,6 +15,7 @@ from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Question
 from provision.remote.session import Session
+from tests.attacks import attack
 
 FACTS = {"os": {}, "libc": "glibc 2.36", "machine": "x86_64"}
 
@@ -24,6 +25,9 @@ MACHINE = {"cpus": 2, "available": 2**29, "memory": 2**33, "uptime": 0, "address
 
 class Asked:
     """A session with a host of this Python, which keeps old releases."""
+
+    system = "Debian GNU/Linux 12 (bookworm)"
+    bad: str | None = None
 
     def __init__(
         self, python: list[int], history: Sequence[dict[str, Any]] = (), kept: int = 1
@@ -40,9 +44,15 @@ class Asked:
     def close(self) -> None: ...
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
-        kept = {f"{n}-old": {"at": 0, "bad": None} for n in range(1, self._kept + 1)}
+        kept = {f"{n}-old": {"at": 0, "bad": self.bad} for n in range(1, self._kept + 1)}
         known: dict[str, Any] = {
-            "host": FACTS | {"python": self._python, "time": 0.0},
+            "host": {
+                **FACTS,
+                "os": {"PRETTY_NAME": self.system},
+                "python": self._python,
+                "time": 0.0,
+                "systemd": 252,
+            },
             "disk": {"free": 3 * 2**29},
             "machine": MACHINE,
             "releases": {
@@ -150,3 +160,46 @@ def test_the_history_has_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "argv", ["invoke", "--search-root", "/here", "deploy", "--yes"])
     assert describe_operator()["doing"] == "invoke deploy --yes"
     assert hosts.lock_holder()["doing"].startswith("invoke deploy --yes, pid ")
+
+
+@attack("compromised host", "lines of another host in `facts`, `history` and `releases`", "mended")
+def test_a_host_writes_no_line_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    entry = {**run, "release": "1-old", "from": None, "result": "ok", "changes": 1}
+    forged = "x\nb forged"
+
+    def connect(host: Host) -> Session:
+        if host.name == "b":
+            return cast(Session, Asked([3, 11, 2], [entry]))
+        false = Asked([3, 11, 2], [{**entry, "who": forged, "doing": forged, "result": forged}])
+        false.system = false.bad = forged
+        return cast(Session, false)
+
+    for show in (facts, past.history, past.releases):
+        assert show(tmp_path, Options(), connect=connect) == 0
+        out = capsys.readouterr().out
+        assert r"x\nb forged" in out
+        assert "\nb forged" not in out
+
+
+@attack("compromised host", "name another operator and command for a run of all hosts", "mended")
+def test_who_did_what_is_told_of_a_host_as_it_says_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    entry = {**run, "release": "1-old", "from": None, "result": "ok", "changes": 1}
+
+    def connect(host: Host) -> Session:
+        doing = {"a": "invoke retire", "b": "invoke deploy"}[host.name]
+        return cast(Session, Asked([3, 11, 2], [{**entry, "doing": doing}]))
+
+    assert past.history(tmp_path, Options(), connect=connect) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.split("ana  ")[-1] for line in lines] == [
+        *("invoke retire", "a: 1-old, 1 change, ok"),
+        *("invoke deploy", "b: 1-old, 1 change, ok"),
+    ]

@@ -1,0 +1,76 @@
+"""A host that answers the first questions, and fails at a later one: the others are shown."""
+
+from pathlib import Path
+
+import pytest
+
+from provision.commands.check import check
+from provision.errors import HostFailed
+from provision.options import Options
+from provision.remote.messages import Answer, Question
+from roles import ROLES
+from tests.attacks import attack
+from tests.provision.fleet.test_deploy import FakeSession, Fleet
+
+
+class FalseSession(FakeSession):
+    """It fails when it is asked how its machine is, or a job server."""
+
+    fails: str = ""
+
+    def _fail_at(self, questions: list[Question]) -> None:
+        if self.fails in (question[0] for question in questions):
+            raise HostFailed(f"malformed answer to {self.fails}: no object")
+
+    def ask(self, questions: list[Question]) -> dict[Question, Answer]:
+        self._fail_at(list(questions))
+        return super().ask(questions)
+
+    def survey(self, questions: list[Question]) -> dict[Question, Answer]:
+        self._fail_at(questions)
+        return super().survey(questions)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    fleet = Fleet(tmp_path)
+    fleet.add_worker("worker2")
+    fleet.sessions |= {name: FalseSession(each.host) for name, each in fleet.sessions.items()}
+    assert fleet.deploy() == 0
+    return fleet
+
+
+@attack("compromised host", "end `status` and `check` by a later false answer", "mended")
+@pytest.mark.parametrize(("name", "question"), [("worker", "machine"), ("job", "server")])
+def test_a_later_false_answer_is_that_host_s_failure_alone(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], name: str, question: str
+) -> None:
+    session = fleet.sessions[name]
+    assert isinstance(session, FalseSession)
+    session.fails = question
+    capsys.readouterr()
+    assert fleet.status() == HostFailed.status
+    said = capsys.readouterr().out
+    assert said.count("malformed answer") == 1
+    assert "4 hosts: 3 ok, 1 failed" in said
+    _, line = check(str(fleet.folder), ROLES, Options(quiet=True), connect=fleet.connect)
+    assert line.startswith(f"GEARMAN FLEET CRITICAL - {name}: ")
+
+
+@attack("compromised host", "end the plan of all by a false answer of a job server", "mended")
+@pytest.mark.parametrize("question", ["machine", "server"])
+def test_a_plan_goes_on_without_a_host_that_cannot_tell_of_a_server_that_leaves(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], question: str
+) -> None:
+    hosts = fleet.folder / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("198.18.10.247", "198.18.10.240"))
+    for name in {"machine": ["worker"], "server": list(fleet.sessions)}[question]:
+        session = fleet.sessions[name]
+        assert isinstance(session, FalseSession)
+        session.fails = question
+    capsys.readouterr()
+    fleet.plan()
+    said = capsys.readouterr().out
+    assert "leaves the job servers" in said
+    assert said.count("malformed answer") == 1
+    assert "4 hosts: " in said
