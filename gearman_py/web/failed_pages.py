@@ -62,6 +62,8 @@ class FailedPages:
         )
         if action not in ACTIONS or not (function or handle):
             raise HTTPException(404, "This page does not exist.")
+        if not request.state.user.operates:
+            raise HTTPException(403, f"To {action}, a user needs the role operate.")
         await self._collector.look()
         count, until, problems = 1, 0.0, list[str]()
         if not handle:

@@ -44,7 +44,7 @@ INSPECT = """(() => {
     for (const each of all("img")) if (!each.naturalWidth) wrong.push("not loaded: " + each.src);
     const ids = all("[id]").map((each) => each.id);
     if (new Set(ids).size !== ids.length) wrong.push("an id twice");
-    const wide = document.documentElement.scrollWidth - innerWidth;
+    const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
     if (wide > 0) wrong.push("too wide by " + wide);
     return wrong;
 })()"""

@@ -162,6 +162,7 @@ def test_what_may_not_be_done_is_refused_and_noted(
         for path in ("/function/pause", "/function/resume", "/failed/retry", "/failed/discard"):
             answer = site.post(path, {**fields, "form_token": token_of(site)})
             assert (answer.status, "needs the role operate" in answer.text) == (403, True)
+        assert site.get("/failed/confirm?action=discard&function=f").status == 403
         assert site.get("/function/pause").status == 405
         assert site.post("/function/drop", fields).status == 404
         assert admin.pauses() == []
