@@ -25,6 +25,8 @@ from provision.file_lock import file_lock
 
 APPS = f"{ON_HOSTS}/apps"
 SHOWN = 3  # names of files that differ
+# A folder of a repository may look like a repository, whose settings name programs to run.
+TRUST_NOTHING = ("-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false")
 FETCHED = 4  # commits of an app that are kept here
 
 
@@ -199,7 +201,9 @@ def _git(app: App, *arguments: str) -> str:
 
 def _git_bytes(app: App, *arguments: str) -> bytes:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = ["git", "-C", str(app.source), *arguments]
+    ours = app.url and arguments[0] != "clone"  # a mirror, which is bare
+    place = ["--git-dir", str(app.source)] if ours else ["-C", str(app.source)]
+    command = ["git", *TRUST_NOTHING, *place, *arguments]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from provision.errors import HostFailed, Locked
+from provision.errors import HostFailed, Locked, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
@@ -39,12 +39,13 @@ def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int
 def lock_hosts(run: Run) -> bool:
     """Lock every host, or none: one that somebody else has locked raises Locked.
 
-    Returns whether another run was waited for.
+    One that cannot be locked for another reason has failed. Returns whether another run was
+    waited for.
     """
     # In one order for every run, so that two runs never have each other's hosts.
     until = time.monotonic() + run.options.wait
     in_order = sorted(run.host_runs, key=lambda each: each.name)
-    waited = [_lock_host(run, each, until) for each in in_order]
+    waited = [_lock_host(run, each, until) for each in in_order if run.is_well(each)]
     if made := keep_authority(run.inventory.everyone[0].folder):
         run.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
     return any(waited)
@@ -69,3 +70,6 @@ def _lock_host(run: Run, host_run: HostRun, until: float) -> bool:
                 run.report.say(f"{error}; waiting")
             told = True
             time.sleep(LOCK_INTERVAL)
+        except ToolkitError as error:
+            run.fail(host_run.name, error)
+            return told

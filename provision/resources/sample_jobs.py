@@ -38,11 +38,12 @@ def is_jpeg(width: int, height: int) -> Judge:
 
         try:
             with Image.open(BytesIO(answer), formats=("JPEG",)) as small:
+                if small.size != (width, height):
+                    return f"a JPEG of {small.size[0]}x{small.size[1]} came back"
                 small.load()
-                size = small.size
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             return f"what came back is not a whole JPEG: {error}"
-        return None if size == (width, height) else f"a JPEG of {size[0]}x{size[1]} came back"
+        return None
 
     return judge
 

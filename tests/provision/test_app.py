@@ -1,5 +1,6 @@
 """Apps: which files of a folder become a release, what a build adds, and what is refused."""
 
+import contextlib
 import os
 import subprocess
 import tarfile
@@ -13,9 +14,10 @@ import pytest
 from provision import app as app_module
 from provision import app_source
 from provision.app import build_app, built_app, check_app, named_app
-from provision.app_source import App, fetch_source, uncommitted_files
+from provision.app_source import App, fetch_source, source_files, uncommitted_files
 from provision.errors import ToolkitError
 from provision.inventory.workers import WorkerDefinition
+from tests.attacks import attack
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -215,3 +217,23 @@ def test_a_source_that_is_not_there_is_told(
         check_app(replace(app, **said))
     assert message.format(source=app.source) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@attack("colleague", "run a command on the controller by a folder that git takes for one", "mended")
+@pytest.mark.parametrize("ref", ["", "main"])
+def test_settings_of_a_folder_that_looks_like_a_repository_are_not_followed(
+    tmp_path: Path, ref: str
+) -> None:
+    trap, folder = tmp_path / "trapped", tmp_path / "repository" / "svc"
+    subprocess.run(["git", "init", "-q", "-b", "main", folder.parent], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", folder], check=True)
+    settings = {"bare": "false", "worktree": ".", "fsmonitor": f"touch {trap}; false"}
+    for name, value in settings.items():
+        subprocess.run(
+            ["git", "config", "-f", folder / "config", f"core.{name}", value], check=True
+        )
+    (folder / "shop.py").write_text("")
+    app = App("shop", folder, where="hosts.yml:3", ref=ref)
+    with contextlib.suppress(ToolkitError):
+        source_files(fetch_source(app, tmp_path))
+    assert not trap.exists()

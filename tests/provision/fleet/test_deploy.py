@@ -25,6 +25,7 @@ from provision.options import Options
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import make_picture
 from roles import RETIRED, ROLES
+from tests.attacks import attack
 from tests.provision.fake_host import FakeHost
 
 IDLE_SERVER: dict[str, Any] = {"problem": None, "functions": {}}
@@ -55,6 +56,7 @@ class FakeSession:
     locks: bool = False
     holder: str = "ana@laptop"
     known_as: str = ""  # by the holder
+    refuses_lock: bool = False
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     left: int = -1  # operations until it is out of reach
@@ -71,6 +73,8 @@ class FakeSession:
     def lock(self, holder: Any) -> None:
         if self.locks:
             return
+        if self.refuses_lock:
+            raise HostFailed("worker: malformed message while it was being locked")
         if self.locked:
             self.locked = not self.unlocks
             raise Locked(f"worker is locked: {self.holder}", self.known_as)
@@ -250,6 +254,17 @@ def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet)
     with pytest.raises(Locked, match="ana@laptop"):
         fleet.deploy()
     assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
+
+
+@attack("compromised host", "stop changes of the others by its answer to being locked", "mended")
+def test_a_host_that_cannot_be_locked_fails_alone(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].refuses_lock = True
+    assert fleet.deploy() == HostFailed.status
+    assert fleet.changed()["worker"] == 0
+    assert fleet.sessions["client"].host.applied
+    assert "malformed message while it was being locked" in capsys.readouterr().out
 
 
 def test_what_somebody_else_did_since_the_plan_was_shown_is_not_done_again(fleet: Fleet) -> None:
