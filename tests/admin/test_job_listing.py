@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py import Client
+from gearman_py import Client, Worker, WorkerJob
 from gearman_py.admin.client import AdminClient
 from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
+from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.peer import Peer
+from tests.waiting import await_true
 
 
 @pytest.fixture
@@ -201,3 +203,30 @@ def test_failed_jobs_of_any_function_are_found_by_the_name_that_is_listed(
     (found,) = admin.find_jobs("failed", function=listed.function)
     assert found.handle == listed.handle
     assert admin.retry_all(function=listed.function) == [listed.handle]
+
+
+def test_a_client_says_who_it_is_to_the_server(server: JobServer) -> None:
+    with AdminClient(server.address, client_id="alice") as admin:
+        admin.pause("f")
+        assert [row.by for row in admin.pauses()] == ["alice at 127.0.0.1"]
+
+
+def test_what_failed_after_a_moment_is_left_as_it_is(
+    server: JobServer, client: Client, admin: AdminClient
+) -> None:
+    worker = Worker([server.address])
+
+    @worker.function("f")
+    def fail(job: WorkerJob) -> None:
+        job.fail("no")
+
+    with running(worker):
+        first = client.do_background("f")
+        await_true(lambda: admin.find_jobs("failed"))
+        (row,) = admin.find_jobs("failed")
+        later = client.do_background("f")
+        await_true(lambda: len(admin.find_jobs("failed")) == 2)
+    assert admin.discard_all(function="f", until=row.failed + 0.0005) == [first]
+    assert [row.handle for row in admin.find_jobs("failed")] == [later]
+    assert admin.retry_all(function="f", until=row.failed) == []
+    assert admin.retry_all(function="f") == [later]
