@@ -10,7 +10,7 @@ from provision.agent.change import OPERATIONS
 from provision.agent.command import run_command, try_command
 from provision.agent.files import Content, Failure, sync_folder
 from provision.agent.link import FrameLink
-from provision.agent.processes import all_pids, is_run_from, program_of
+from provision.agent.processes import is_run_from, own_pids, program_of
 from provision.agent.queue_file import QUEUE, ask_server, count_jobs
 
 INSTALLED = ("current", "apps", "releases", "bad")  # what deploys put below a root
@@ -75,7 +75,7 @@ def remove_state(link: FrameLink, content: Content, folder: str, user: str) -> N
 
 def remove_installation(link: FrameLink, content: Content, root: str) -> None:
     """Remove all releases, unless something still runs from one; what else is there stays."""
-    running = [pid for pid in all_pids() if is_run_from(pid, root)]
+    running = [pid for pid in own_pids() if is_run_from(pid, root)]
     if running:
         told = ", ".join(f"{program_of(pid)} (pid {pid})" for pid in running[:3])
         raise Failure(f"this still runs from {root}: {told}")

@@ -25,11 +25,11 @@ from provision.agent.machine import describe_machine
 from provision.agent.ours import find_marked
 from provision.agent.paths import can_write, describe_path, group_name
 from provision.agent.processes import (
-    all_pids,
     count_oom_kills,
     find_listener,
     folder_of,
     has_room_for_two,
+    own_pids,
     program_of,
     variable_of,
 )
@@ -195,9 +195,9 @@ class Batch:
                 raise
             current = None
         found = {name: describe_release(os.path.join(folder, name)) for name in names}
-        places = (place for pid in all_pids() for place in (program_of(pid), folder_of(pid)))
+        places = (place for pid in own_pids() for place in (program_of(pid), folder_of(pid)))
         own = (each[len(folder) + 1 :] for each in places if each.startswith(f"{folder}/"))
-        running = {each.split("/")[0] for each in own}
+        running = {each.split("/")[0] for each in own} & set(names)
         used = [name for name in names if name == current or name in running]
         damages = {name: find_damage(os.path.join(folder, name)) for name in used}
         damaged = {name: path for name, path in damages.items() if path}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import socket
 import struct
@@ -10,10 +11,35 @@ from collections.abc import Iterator
 from typing import Any
 
 LISTENING = "0A"  # in /proc/net/tcp
+ACCOUNTS = ("root", "gearmand", "gearman-worker", "gearman-web", "gearman")  # that run releases
 
 
 def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def own_pids() -> list[int]:
+    """The processes of root and of Gearman's services.
+
+    Of those of others nothing is believed, nor read: the command line of a process is what its user
+    says, and may lie in a file system of theirs that never answers.
+    """
+    known = {each for each in map(_uid_of, ACCOUNTS) if each is not None}
+    # The real user's ID and the others: a program that is setuid has the arguments of who ran it.
+    return [pid for pid in all_pids() if (uids := _uids_of(pid)) and uids <= known]
+
+
+def _uid_of(name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def _uids_of(pid: int) -> set[int]:
+    """The real, effective, saved and file system's user ID of a process; none when it is gone."""
+    found = re.search(r"^Uid:\s+(.*)", _read_proc(f"/proc/{pid}/status"), re.MULTILINE)
+    return set(map(int, found[1].split())) if found else set()
 
 
 def program_of(pid: int) -> str:
@@ -81,8 +107,7 @@ def count_oom_kills(group: str) -> int:
 
 def process_of_user(pid: int, uid: int) -> dict[str, Any] | None:
     """A process of this user, with its unit; None: it is another's, or gone."""
-    found = re.search(r"^Uid:\s+(\d+)\s+(\d+)", _read_proc(f"/proc/{pid}/status"), re.MULTILINE)
-    return _describe_process(pid) if found and str(uid) in found.groups() else None
+    return _describe_process(pid) if uid in _uids_of(pid) else None
 
 
 def find_listener(address: str, port: int) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from provision.agent.files import (
 )
 from provision.agent.installed import find_damage, list_files, why_bad
 from provision.agent.link import CHUNK_SIZE, FrameLink
-from provision.agent.processes import all_pids, began_at, is_run_from
+from provision.agent.processes import began_at, is_run_from, own_pids
 
 MARKS_KEPT = 50
 IMPORT_ALL = (
@@ -132,7 +132,7 @@ def _release_folder(root: str, id: str) -> str:
 
 
 def _running_from(folder: str) -> list[int]:
-    return [pid for pid in all_pids() if is_run_from(pid, folder)]
+    return [pid for pid in own_pids() if is_run_from(pid, folder)]
 
 
 def _is_left(folder: str) -> bool:

@@ -79,10 +79,11 @@ def command_line(token: str, *, sudo: bool, python: str = PYTHON) -> str:
 
 
 def shake_hands(
-    channel: AgentChannel, name: str, token: str, password: Password, python: str = PYTHON
+    channel: AgentChannel, name: str, token: str, password: Password | None, python: str = PYTHON
 ) -> bytes:
     """Wait for the agent, give sudo its password if it asks; what was already said after that.
 
+    ``password``: None where no sudo is run, so that whoever asks for one there is not sudo.
     Raises :class:`Unreachable`, or :class:`PasswordRefused`.
     """
     said = b""
@@ -90,7 +91,7 @@ def shake_hands(
     given = False
     end = time.monotonic() + START_TIMEOUT
     while not (ready := re.search(rb"%s ready (\d+)\.(\d+)\n" % token.encode(), said)):
-        if prompt in said:
+        if password and prompt in said:
             if given:
                 raise PasswordRefused(f"{name}: {REFUSED}")
             _give_password(channel, name, password)

@@ -91,7 +91,8 @@ class Session:
         token = secrets.token_hex(8)
         self._channel = start(command_line(token, sudo=sudo, python=python))
         try:
-            self._buffer += shake_hands(self._channel, name, token, password, python)
+            asked = password if sudo else None
+            self._buffer += shake_hands(self._channel, name, token, asked, python)
             source = _agent_source("link")
             self._channel.send(b"%08x" % len(source) + source)
             self._load_modules(*ASKING)

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread, Timer
@@ -406,6 +407,34 @@ def test_a_release_with_a_name_that_leads_elsewhere_is_refused(
 def test_a_release_without_an_installer_is_not_complete(locked: Session, tmp_path: Path) -> None:
     digest = tar(tmp_path / "release.tar", wheels__x=b"")
     assert stage(locked, tmp_path, digest).startswith("the release has no installer: ")
+
+
+@contextmanager
+def running(place: Path, *uids: int) -> Iterator[None]:
+    """A process of a user, by its real and effective ID, that says it is run from ``place``."""
+    argv = [f"{place}/venv/bin/python", "600"]
+    become = partial(os.setresuid, uids[0], uids[1], uids[1])
+    with subprocess.Popen(argv, executable="/bin/sleep", preexec_fn=become) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@attack(
+    "local user",
+    "a command line that names a release, to have the host refused or rolled back to it",
+    "mended",
+)
+def test_what_other_users_say_they_run_is_no_evidence(agent: Session, tmp_path: Path) -> None:
+    releases = tmp_path / "releases"
+    for id in ("1.0-abc", "1.0-def"):
+        (releases / id).mkdir(parents=True)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    with running(releases / "1.0-abc", nobody, nobody), running(releases / "1.0-abc", nobody, 0):
+        assert answer(agent, "releases", str(tmp_path))["running"] == []
+        with running(releases / "1.0-def", 0, 0), running(releases / "bad name!", 0, 0):
+            assert answer(agent, "releases", str(tmp_path))["running"] == ["1.0-def"]
 
 
 def test_files_of_an_app_may_have_any_names(locked: Session, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How a session begins, and what a person reads when it cannot. Sudo's part: tests/lab."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from provision.errors import HostFailed, Unreachable
+from provision.inventory.secrets import Secret
 from provision.remote.handshake import command_line
 from provision.remote.local_channel import LocalChannel
 from provision.remote.session import Session
+from tests.attacks import attack
 
 
 def complaint(line: str) -> str:
@@ -64,6 +67,23 @@ def test_a_host_that_says_something_else() -> None:
     message = "w1: the agent did not start; the host said: this account / is closed"
     assert complaint("echo this account; echo is closed") == message
     assert complaint("exit 1") == "w1: the agent did not start; the host said nothing"
+
+
+@attack("compromised host", "ask for the sudo password where no sudo is run", "mended")
+def test_who_asks_for_a_password_where_no_sudo_is_run_gets_none() -> None:
+    given: list[str] = []
+
+    def give() -> Secret:
+        given.append("w1")
+        return Secret("of the whole fleet")
+
+    def start(line: str) -> LocalChannel:
+        (token,) = re.findall("([0-9a-f]{16}) ready", line)
+        return LocalChannel(f"printf {token}:; {line}")
+
+    with Session("w1", start, password=give) as session:
+        assert session.ask([("host",)])
+    assert given == []
 
 
 @pytest.mark.parametrize("python", ["python3", sys.executable])
