@@ -27,6 +27,11 @@ ANSWER_TIMEOUT = 3.0
 ANSWER_LIMIT = 1 << 24  # bytes of an answer: some 100,000 functions
 QUEUE_TIMEOUT = 12.0  # seconds for a database to answer; less than a query may take
 LINES, LINE = 1000, 2000  # the last of what a unit said, and characters of each
+# What is told of a job server stays in the bounds of provision/remote/answers.py: those who connect
+# to it choose these names, and how many.
+NAME_LIMIT = 4096  # characters
+FUNCTIONS_LIMIT = 5_000  # of one connection
+LARGEST = 1e11  # a number that a job server tells
 UNKNOWN_COMMAND = b"ERR UNKNOWN_COMMAND"
 OOM = "fe6faa94e7774663a0da52717891d8ef"  # systemd's id of: the OOM killer was here
 FIREWALLS = ((["nft", "list", "ruleset"], "nf_tables"), (["iptables", "-S"], "ip_tables"))
@@ -118,7 +123,8 @@ class Survey(Batch):
             with connection:
                 return {"problem": None, "seconds": seconds, **_query_server(connection)}
         except (OSError, ValueError) as error:
-            return {"problem": "no answer", "detail": str(error) or type(error).__name__}
+            detail = str(error) or type(error).__name__
+            return {"problem": "no answer", "detail": detail[:NAME_LIMIT]}
 
 
 def last_lines(said: str) -> list[str]:
@@ -132,20 +138,20 @@ def _query_server(connection: socket.socket) -> Any:
     connection.settimeout(ANSWER_TIMEOUT)
     version, *rows = _ask_lines(connection, b"version\nstatus\n")
     parted = (row.rsplit("\t", 3) for row in rows if row.count("\t") >= 3)
-    functions = {
-        name: {"queued": int(all_) - int(running), "running": int(running), "workers": int(able)}
-        for name, all_, running, able in parted
-    }
+    functions = {}
+    for name, *counts in parted:
+        all_, running, able = (int(_parse_number(each)) for each in counts)
+        functions[name] = {"queued": all_ - running, "running": running, "workers": able}
     lines = _ask_lines(connection, b"workers\n")
     ages = dict(map(_parse_age, _ask_lines(connection, b"connections\n")))  # none from C
     workers = [_parse_worker(line, ages) for line in lines if " : " in line]
     told = (line.partition("\t") for line in _ask_lines(connection, b"server\n"))
     facts = {key: value for key, _, value in told}  # none from a C gearmand
     return {
-        "version": version.removeprefix("OK "),
+        "version": version.removeprefix("OK ")[:NAME_LIMIT],
         "functions": functions,
         "registered": [each for each in workers if each["functions"]],
-        "refuses": facts.get("refuses", ""),
+        "refuses": facts.get("refuses", "")[:NAME_LIMIT],
         "moving": facts.get("moving") == "1",
         "paused": facts.get("paused") == "1",
         "pauses": _ask_pauses(connection, facts),
@@ -157,7 +163,17 @@ def _ask_pauses(connection: socket.socket, facts: dict[str, str]) -> list[dict[s
     rows = [tuple(line.rsplit("\t", 2)) for line in _ask_lines(connection, b"pauses\n")]
     if "paused_since" in facts:
         rows.append(("", facts["paused_since"], facts["paused_by"]))
-    return [{"function": name, "since": float(since), "by": by} for name, since, by in rows]
+    return [
+        {"function": name, "since": max(_parse_number(since), 0.0), "by": by[:NAME_LIMIT]}
+        for name, since, by in rows
+    ]
+
+
+def _parse_number(text: str) -> float:
+    number = float(text)
+    if not abs(number) < LARGEST:  # as neither is one that is none
+        raise ValueError(f"it tells {text[:100]} as a number")
+    return number
 
 
 def _parse_age(line: str) -> tuple[tuple[str, ...], float]:
@@ -167,7 +183,7 @@ def _parse_age(line: str) -> tuple[tuple[str, ...], float]:
     """
     number, *pairs = line.split("\t")
     facts = dict(pair.split("=", 1) for pair in pairs)
-    return (number, facts["address"], facts["client_id"]), float(facts["seconds"])
+    return (number, facts["address"], facts["client_id"]), _parse_number(facts["seconds"])
 
 
 def _parse_worker(line: str, ages: dict[tuple[str, ...], float]) -> dict[str, Any]:
@@ -177,7 +193,13 @@ def _parse_worker(line: str, ages: dict[tuple[str, ...], float]) -> dict[str, An
     address, _, client = named.partition(" ")
     served = functions.split()
     seconds = ages.get((number, address, client))
-    return {"address": address, "client": client, "functions": served, "seconds": seconds}
+    return {
+        "address": address[:NAME_LIMIT],
+        "client": client[:NAME_LIMIT],
+        "functions": [each[:NAME_LIMIT] for each in served[:FUNCTIONS_LIMIT]],
+        "more": max(len(served) - FUNCTIONS_LIMIT, 0),
+        "seconds": seconds,
+    }
 
 
 def _ask_lines(connection: socket.socket, question: bytes) -> list[str]:

@@ -10,6 +10,7 @@ from provision.inventory.host import Inventory
 from provision.resources.health import WorkerHealth
 from provision.wording import format_age, format_count
 
+FUNCTIONS_NAMED = 20
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -60,7 +61,7 @@ class KnownWorkers:
             here = address in LOOPBACK or ("." not in address and ":" not in address)
             known = self._served.get(server) if here else self._functions.get(address)
             if own - (known or set()) and (row["address"], row["client"]) not in asked:
-                functions = ", ".join(sorted(own - (known or set())))
+                functions = _name_some(sorted(own - (known or set())), row.get("more", 0))
                 alike.setdefault((address, functions), []).append(row)
         for (address, functions), found in alike.items():
             clients = [row["client"] for row in found]
@@ -69,6 +70,13 @@ class KnownWorkers:
             ages = [seconds for row in found if (seconds := row.get("seconds")) is not None]
             age = f", connected for {format_age(max(ages))}" if ages else ""
             yield f"{_name_clients(clients)} at {address} {verb} {functions}{several}{age}"
+
+
+def _name_some(functions: Sequence[str], more: int) -> str:
+    """The first of them, and how many there are besides."""
+    left = len(functions) - FUNCTIONS_NAMED + more
+    named = ", ".join(functions[:FUNCTIONS_NAMED])
+    return f"{named} and {left} more" if left > 0 else named
 
 
 def _name_clients(clients: Sequence[str]) -> str:

@@ -314,6 +314,7 @@ class WorkerAnswer(TypedDict):
     address: Name
     client: Name  # its id
     functions: Names
+    more: NotRequired[Count]  # functions that are not told
     seconds: float | None  # since it was connected; C's job server does not tell
 
 

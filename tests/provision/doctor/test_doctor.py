@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from provision.wording import format_pause
 from roles import ROLES
 from roles.former import DATA, OWNED, SERVERS
 from roles.former import PLACES as OURS
+from tests.attacks import attack
 from tests.job_servers import C_GEARMAND, GearmandProcess, running_server
 from tests.provision.local import session
 from tests.waiting import await_true
@@ -507,6 +509,51 @@ def test_a_job_server_is_asked_how_it_is(agent: Session, tmp_path: Path) -> None
         ("", "127.0.0.1"),
     ]
     assert all(abs(each["since"] - time.time()) < 3600 for each in paused)
+
+
+@attack(
+    "peer on the network", "end `doctor` and `status` by 10,050 functions and a long id", "mended"
+)
+def test_a_peer_with_many_functions_and_a_long_id_is_told(agent: Session, tmp_path: Path) -> None:
+    names = [b"%05d" % number for number in range(10_050)]
+    with GearmandProcess(["-v", "-L", "127.0.0.1", "-p", "0"], tmp_path) as server:
+        host, port = server.listening()
+        with socket.create_connection((host, port)) as peer:
+            peer.sendall(request(Packet.SET_CLIENT_ID, b"\xff" * 5_000))
+            peer.sendall(b"".join(request(Packet.CAN_DO, name) for name in names))
+            peer.sendall(request(Packet.ECHO_REQ, b"done"))
+            assert peer.recv(1)
+            (worker,) = survey(agent, "server", host, str(port))["registered"]
+    assert (len(worker["functions"]), worker["more"]) == (5_000, 5_050)
+    known = inventory.load(LAB)
+    workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
+    (line,) = workers.strangers("server1", [worker | {"client": "me:7"}])
+    assert line.count(", ") == 19
+    assert " and 10030 more" in line
+
+
+@attack("compromised host", "end `doctor` of all by what its job server says", "mended")
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param("OK 1\nf\t1\tnan\t1\n.\n", id="no number"),
+        pytest.param(f"OK 1\nf\t{10**40}\t1\t1\n.\n", id="large"),
+        pytest.param(f"OK {'x' * 2**20}\n.\n", id="long"),
+    ],
+)
+def test_a_false_job_server_is_told(agent: Session, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(said.encode())
+                while connection.recv(4096):
+                    connection.sendall(b".\n")
+
+        Thread(target=serve, daemon=True).start()
+        told = survey(agent, "server", "127.0.0.1", str(listening.getsockname()[1]))
+    assert told["problem"] == "no answer" or len(told["version"]) == 4096
 
 
 def test_why_a_job_server_refuses_jobs_is_told(agent: Session, tmp_path: Path) -> None:
