@@ -22,7 +22,7 @@ from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Row, Standing
 from provision.report.folding import fold_names
-from provision.resources.base import Answers
+from provision.resources.base import Answers, Resource
 from provision.resources.former_units import FormerServer, FormerUnits, format_jobs
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.release import Release
@@ -96,8 +96,13 @@ def status(
 
 def _jobs_left(host_run: HostRun) -> Mapping[str, int]:
     """Of a job server whose host left its group, and whose jobs were not moved."""
+    answers = host_run.answers
     left = (each for each in host_run.resources if isinstance(each, FormerServer))
-    return next((each.jobs_left(host_run.answers) for each in left), {})
+    return next((each.jobs_left(answers) for each in left if _is_known(each, answers)), {})
+
+
+def _is_known(resource: Resource, answers: Answers) -> bool:
+    return not any(isinstance(answers[each], Unknown) for each in resource.questions())
 
 
 def ask_hosts(run: Run) -> dict[str, Answers]:
@@ -180,12 +185,15 @@ def find_standing(host_run: HostRun) -> Standing:
     roots = dict.fromkeys(each.root for each in host_run.resources if isinstance(each, Release))
     own, *apps = [answers["releases", root]["current"] for root in roots] or [None]
     units = {
-        unit.name: answers["unit", unit.name] or {"active": "absent"}
-        for unit in host_run.resources
-        if isinstance(unit, Unit)
+        name: {"active": "unknown"} if isinstance(found, Unknown) else found or {"active": "absent"}
+        for name, found in (
+            (unit.name, answers["unit", unit.name])
+            for unit in host_run.resources
+            if isinstance(unit, Unit)
+        )
     }
     for former in host_run.resources:
-        if isinstance(former, FormerUnits):
+        if isinstance(former, FormerUnits) and _is_known(former, answers):
             found = former.former_units(answers).items()
             units |= {name: {"active": "active"} for name, state in found if state["active"]}
     pending = len(host_run.plan.changes)

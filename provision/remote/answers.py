@@ -18,12 +18,9 @@ Texts = Annotated[list[Text], MOST]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**32)]  # since 1970: a date can be made of it
 Count = Annotated[int, msgspec.Meta(ge=0)]
 ReleaseId = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.+-]{0,199}\Z")]  # a file's name here
-
-# A part of a version: wheels are looked for by every number up to it.
-Version = Annotated[int, msgspec.Meta(ge=0, le=99)]
+Version = Annotated[int, msgspec.Meta(ge=0, le=99)]  # a part: wheels are looked for up to it
 Libc = Annotated[str, msgspec.Meta(pattern=r"^\w{1,20} \d{1,2}\.\d{1,2}([^\d\s]\S{0,99})?\Z")]
 Machine = Annotated[str, msgspec.Meta(pattern=r"^\w{1,32}\Z")]
-
 MANY = msgspec.Meta(max_length=1_000)  # releases, of which a host keeps a few
 
 

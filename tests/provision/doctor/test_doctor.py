@@ -528,8 +528,7 @@ def test_a_peer_with_many_functions_and_a_long_id_is_told(agent: Session, tmp_pa
     known = inventory.load(LAB)
     workers = KnownWorkers(known, DesiredState(known, ROLES, Options(), Report([])), {})
     (line,) = workers.strangers("server1", [worker | {"client": "me:7"}])
-    assert line.count(", ") == 19
-    assert " and 10030 more" in line
+    assert ", 05069 and 10030 more" in line
 
 
 @attack("compromised host", "end `doctor` of all by what its job server says", "mended")

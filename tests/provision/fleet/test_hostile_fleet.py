@@ -7,7 +7,7 @@ import pytest
 from provision.commands.check import check
 from provision.errors import HostFailed
 from provision.options import Options
-from provision.remote.messages import Answer, Question
+from provision.remote.messages import Answer, Question, Unknown
 from roles import ROLES
 from tests.attacks import attack
 from tests.provision.fleet.test_deploy import FakeSession, Fleet
@@ -17,6 +17,7 @@ class FalseSession(FakeSession):
     """It fails when it is asked how its machine is, or a job server."""
 
     fails: str = ""
+    untold: str = ""
 
     def _fail_at(self, questions: list[Question]) -> None:
         if self.fails in (question[0] for question in questions):
@@ -24,7 +25,11 @@ class FalseSession(FakeSession):
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
         self._fail_at(list(questions))
-        return super().ask(questions)
+        unknown = Unknown("no systemd")
+        return {
+            question: unknown if question[0] == self.untold else answer
+            for question, answer in super().ask(questions).items()
+        }
 
     def survey(self, questions: list[Question]) -> dict[Question, Answer]:
         self._fail_at(questions)
@@ -74,3 +79,20 @@ def test_a_plan_goes_on_without_a_host_that_cannot_tell_of_a_server_that_leaves(
     assert "leaves the job servers" in said
     assert said.count("malformed answer") == 1
     assert "4 hosts: " in said
+
+
+@attack("compromised host", "end `status` and `check` by not telling its units or queue", "mended")
+@pytest.mark.parametrize("kind", ["unit", "units", "queue"])
+def test_what_a_host_cannot_tell_is_its_problem_alone(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    session = fleet.sessions["worker"]
+    assert isinstance(session, FalseSession)
+    session.untold = kind
+    capsys.readouterr()
+    fleet.status()
+    said = capsys.readouterr().out
+    assert "no systemd" in said
+    assert "4 hosts: " in said
+    _, line = check(str(fleet.folder), ROLES, Options(quiet=True), connect=fleet.connect)
+    assert line.startswith("GEARMAN FLEET CRITICAL - worker: ")
