@@ -27,8 +27,8 @@ ANSWER_TIMEOUT = 3.0
 ANSWER_LIMIT = 1 << 24  # bytes of an answer: some 100,000 functions
 QUEUE_TIMEOUT = 12.0  # seconds for a database to answer; less than a query may take
 LINES, LINE = 1000, 2000  # the last of what a unit said, and characters of each
-# What is told of a job server stays in the bounds of provision/remote/answers.py: those who connect
-# to it choose these names, and how many.
+# The bounds of provision/remote/answers.py: whoever connects to a job server chooses its names, and
+# how many there are.
 NAME_LIMIT = 4096  # characters
 FUNCTIONS_LIMIT = 5_000  # of one connection
 LARGEST = 1e11  # a number that a job server tells
