@@ -533,6 +533,7 @@ SERVER_OPTIONS: dict[str, Any] = {
     "ca": "",
     "metrics_port": 9418,
     "state_format": "1",
+    "kept": [],
 }
 
 
