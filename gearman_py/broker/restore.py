@@ -107,7 +107,11 @@ class Restorer:
             if function.has_settings:
                 queues.restrictions.settings.add(function)
             if text := facts.get("key_limit"):
-                set_key_limit(function, KeyLimit.parse(text))
+                # Its jobs that were copied ahead are looked at little by little.
+                queues.restrictions.unfinished[function] = set_key_limit(
+                    function, KeyLimit.parse(text)
+                )
+                queues.go_on_with_limits()
             if function.has_restrictions:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)

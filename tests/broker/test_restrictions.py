@@ -13,6 +13,7 @@ from gearman_py.broker.rates import RateLimit
 from gearman_py.broker.state import NORMAL, BrokerJob, Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import TEXT, Packet
+from tests.broker.snapshots import hand_over
 
 
 def ask(broker: Broker, peer: Peer, *messages: tuple[Packet, list[bytes]]) -> list[str]:
@@ -290,6 +291,20 @@ def test_a_job_whose_key_has_room_is_given_out_before_all_keys_are_counted(broke
     while broker.queues.next_event <= 0:
         broker.tick(0, 0)
     assert ask(broker, worker, GRAB, GRAB) == ["NOOP", "c:1", "NO_JOB"]
+
+
+def test_jobs_that_were_copied_ahead_are_given_out_after_a_reload(broker: Broker) -> None:
+    """The limit is known only then, and they are more than are looked at in one turn."""
+    client, worker = broker.join(1, ""), broker.join(2, "")
+    ask(broker, worker, (Packet.CAN_DO, [b"f"]))
+    command(broker, b"limit f per-key=1")
+    submit_keyed(broker, client, *[b"%d:x" % n for n in range(1000)])
+    broker.tick(1, 0)  # what has just come is not copied ahead
+    broker, (client, worker) = hand_over(broker, [client, worker])
+    assert ask(broker, worker, GRAB) == ["0:x"]
+    while broker.queues.next_event <= 0:
+        broker.tick(0, 0)
+    assert ask(broker, worker, *[GRAB] * 1000) == [f"{n}:x" for n in range(1, 1000)] + ["NO_JOB"]
 
 
 @pytest.mark.parametrize("seed", range(20))
