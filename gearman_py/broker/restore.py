@@ -9,7 +9,6 @@ from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.job_columns import BACKGROUND, DIGIT, QUEUED, Section
 from gearman_py.broker.kept_results import KeptResult
-from gearman_py.broker.key_limit_changes import set_key_limit
 from gearman_py.broker.key_limits import KeyLimit
 from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rates import RateLimit
@@ -107,11 +106,7 @@ class Restorer:
             if function.has_settings:
                 queues.restrictions.settings.add(function)
             if text := facts.get("key_limit"):
-                # Its jobs that were copied ahead are looked at little by little.
-                queues.restrictions.unfinished[function] = set_key_limit(
-                    function, KeyLimit.parse(text)
-                )
-                queues.go_on_with_limits()
+                queues.limit_per_key(function, KeyLimit.parse(text), 0)
             if function.has_restrictions:
                 queues.apply_restrictions(function, 0)
             self._functions.append(function)

@@ -145,10 +145,10 @@ class RestrictedFunctions(Functions):
             if job.function is function
         )
         self.restrictions.unfinished[function] = set_key_limit(function, limit, running)
-        self.go_on_with_limits()
+        self._go_on_with_limits()
         self.apply_restrictions(function, now)
 
-    def go_on_with_limits(self) -> Function | None:
+    def _go_on_with_limits(self) -> Function | None:
         """Look at jobs of a function whose key limit was set; return the function."""
         unfinished = self.restrictions.unfinished
         function = next(iter(unfinished), None)
@@ -278,7 +278,7 @@ class RestrictedFunctions(Functions):
 
     def wake_again(self, now: float) -> None:
         super().wake_again(now)
-        limited = self.go_on_with_limits()
+        limited = self._go_on_with_limits()
         if limited is not None:
             self._wake_allowed(limited, now)
         for function, since in list(islice(self.restrictions.freed.items(), SLICE)):

@@ -165,7 +165,7 @@ def next_round(connection: sqlite3.Connection) -> str:
 
 
 def mark_unused(connection: sqlite3.Connection) -> None:
-    """The opposite of mark_in_use, after all else has been written back."""
+    """The opposite of mark_used, after all else has been written back."""
     if checkpoint(connection):
         version = _query_value(connection, "PRAGMA user_version")
         connection.execute(f"PRAGMA user_version = {version & SCHEMA_VERSION}")
