@@ -165,7 +165,7 @@ class AsyncSteering(AsyncScheduling):
         )
         found: list[str] = []
         if latest:
-            until = until or latest[0].failed + 0.001
+            until = until or latest[0].failed
             facts = {"function": function, "unique": unique, "reason": reason}
             command = jobs_command(command, **facts, until=f"{until:.3f}")
             while some := await self.listing(command):

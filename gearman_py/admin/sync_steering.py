@@ -164,7 +164,7 @@ class Steering(Scheduling):
         latest = self.find_jobs("failed", function=function, unique=unique, reason=reason, limit=1)
         found: list[str] = []
         if latest:
-            until = until or latest[0].failed + 0.001
+            until = until or latest[0].failed
             facts = {"function": function, "unique": unique, "reason": reason}
             command = jobs_command(command, **facts, until=f"{until:.3f}")
             while some := self.listing(command):

@@ -79,7 +79,8 @@ def find_failed(
         function = ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), function)
     jobs = broker.queues.failed.list(function)
     for failed in jobs if oldest_first else reversed(jobs):
-        fits = failed.matches(function, unique, reason) and failed.when <= until
+        when = round(failed.when, 3)  # as a listing says it
+        fits = failed.matches(function, unique, reason) and when <= until
         yield failed if fits else None
 
 
