@@ -41,6 +41,7 @@ def test_a_failed_command_sends_its_output_and_errors(
     assert told == [b"half\n"]
 
 
+@pytest.mark.slow
 def test_a_command_that_failed_is_run_again(
     program: Any, gearmand: Any, until: Any, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_waiting_for_jobs_has_a_limit(use: Any) -> None:
     use(scenario)
 
 
+@pytest.mark.slow
 def test_a_job_runs_at_its_time_and_not_before(use: Any, jobs: Server) -> None:
     async def scenario(client: Any) -> None:
         before = time.time()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -378,19 +379,22 @@ def test_a_job_that_was_given_up_goes_to_no_other_server(pair: list[str]) -> Non
     with socket.create_server(("127.0.0.1", 0)) as door:
         late = f"127.0.0.1:{door.getsockname()[1]}"
         router = Router(parse_servers([late, pair[0]]), lambda server: 0)
-        uniques = map(str, range(1000))
-        unique = next(
-            each
-            for each in uniques
-            if str(router.order_servers(0, key_of("where", each, b""))[0]) == late
+        first, second = islice(
+            (
+                unique
+                for unique in map(str, range(1000))
+                if str(router.order_servers(0, key_of("where", unique, b""))[0]) == late
+            ),
+            2,
         )
-        with Client([late, pair[0]]) as client:
+        with Client([late, pair[0]], submit_timeout=1) as client:
             with pytest.raises(JobTimeout):
-                client.do("where", unique=unique, timeout=0.1)
+                client.do("where", unique=first)
             peer, _ = door.accept()
             with peer:
                 peer.sendall(response(Packet.ERROR, b"QUEUE_ERROR", b"could not be stored"))
-                assert client.do("where") == pair[0].encode()
-                with AdminClient(pair[0]) as admin:
-                    (row,) = (each for each in admin.stats() if each.name == "where")
-                assert row.accepted == 1
+            door.close()
+            assert client.do("where", unique=second) == pair[0].encode()
+            with AdminClient(pair[0]) as admin:
+                (row,) = (each for each in admin.stats() if each.name == "where")
+            assert row.accepted == 1

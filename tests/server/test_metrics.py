@@ -99,6 +99,7 @@ def finish(worker: Peer, packet: Packet, *text: bytes) -> bytes:
     return bytes(said[1])
 
 
+@pytest.mark.slow
 def test_counters_are_exactly_what_peers_have_done(start: Start, connect: Connect) -> None:
     server, port = with_metrics(start, "--job-retries", "3")
     client, worker, dying = (connect(server.listening()) for _ in range(3))

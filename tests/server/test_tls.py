@@ -119,6 +119,7 @@ def test_silent_handshakes_hold_up_nobody_and_are_ended(start: Start, authority:
     tally("handshakes", silent=len(silent), others_held_up=0, closed_after_seconds=5)
 
 
+@pytest.mark.slow
 def test_handshakes_that_are_not_ended_count_as_connections_and_keep_nobody_out(
     start: Start, authority: Authority
 ) -> None:

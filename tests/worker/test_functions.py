@@ -240,6 +240,7 @@ def test_the_last_attempt_counts(jobs: Jobs, worker: Worker, kind: str) -> None:
         client.do("f")
 
 
+@pytest.mark.slow
 def test_a_job_given_back_is_run_again(
     jobs: Jobs, worker: Worker, kind: str, tmp_path: Path
 ) -> None:

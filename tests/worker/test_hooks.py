@@ -64,6 +64,7 @@ def outcomes(worker: Worker, *, awaited: bool = False) -> list[tuple[str, str, i
     return heard
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("awaited", [False, True])
 def test_every_outcome_is_heard_in_the_workers_own_process(
     worker: Worker, kind: str, gearman_client: Client, tmp_path: Path, awaited: bool

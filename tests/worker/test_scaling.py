@@ -148,6 +148,7 @@ def meeting_worker(address: str, folder: Path, processes: tuple[int, int]) -> Wo
     return worker
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_hurried")
 def test_processes_come_with_jobs_and_go_when_they_are_not_needed(
     address: str, tmp_path: Path
@@ -176,6 +177,7 @@ def test_processes_come_with_jobs_and_go_when_they_are_not_needed(
     assert not any(map(exists, pids))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_hurried")
 def test_a_process_that_does_not_start_is_tried_again_and_the_others_go_on(
     gearman_server: Server, tmp_path: Path, caplog: Any
@@ -198,6 +200,7 @@ def test_a_process_that_does_not_start_is_tried_again_and_the_others_go_on(
         assert len({job.result() for job in jobs}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_hurried")
 def test_a_drain_amid_growth_ends_all_processes(gearman_server: Server, tmp_path: Path) -> None:
     worker = meeting_worker(gearman_server.address, tmp_path, (1, 8))
@@ -258,6 +261,7 @@ def eat(workload):
 """
 
 
+@pytest.mark.slow
 def test_it_does_not_grow_past_its_limit_of_memory(gearman_server: Server, tmp_path: Path) -> None:
     """Each job takes 40 MiB, and 12 of them more than there is."""
     (tmp_path / "eating.py").write_text(EATING)

@@ -538,6 +538,7 @@ def test_a_killed_operator_frees_the_lock_and_ends_the_command(tmp_path: Path) -
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
     opened: list[LocalChannel] = []
 
@@ -564,6 +565,7 @@ def test_what_a_killed_agent_was_running_ends_with_it(tmp_path: Path) -> None:
     await_result(lambda: ended(pid), OSError, Locked)
 
 
+@pytest.mark.slow
 def test_a_job_of_a_trial_that_hangs_is_stopped_with_all_that_it_started(
     locked: Session, tmp_path: Path
 ) -> None:
