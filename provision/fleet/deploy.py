@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from provision.errors import HostFailed, Interrupted, RolledBack
+from provision.errors import Interrupted, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
 from provision.fleet.begin import CHANGES_PENDING, begin_changes
@@ -81,10 +81,8 @@ def _show_plan(run: Run) -> int | None:
     tell_kept_releases(run)
     _tell_drained(run)
     _tell_retirements(run)
-    refused = refuse_left_servers(run)
+    refuse_left_servers(run)
     run.report.recap(run.seconds)
-    if refused:
-        return HostFailed.status
     return None if run.pending else run.status
 
 

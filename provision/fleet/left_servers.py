@@ -3,16 +3,20 @@
 A host that is no longer in a group of ours, or no longer in the inventory, has no plan of its own,
 nor has one that --limit or --tags leave out. Its job server would go on, and jobs in it would wait
 for workers that do not come.
+
+Which job servers a host knew, and what they hold, is only what this host says; so it counts for
+this host alone. One that would leave jobs behind stays as it is, and the others are changed.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+from provision.errors import HostFailed
 from provision.fleet.ask_all import ask_each
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
 from provision.remote.answers import ServerAnswer
-from provision.remote.messages import Question, Unknown
+from provision.remote.messages import Answer, Question, Unknown
 from provision.resources.former_units import format_jobs
 from provision.resources.health import split_server
 
@@ -20,28 +24,54 @@ AWAY = (
     "its host is in none of the groups that are ours; put it into group job_server, then `invoke "
     "retire` it"
 )
-SILENT = Unknown("the host did not answer")
+LIMITED = "deploy without --limit and --tags, which moves them"
+TAKEN_DOWN = "a deploy without --limit and --tags takes it down"
+STAYS = "what runs on its host stays, as that is in no group of ours"
 MACHINE: Question = ("machine",)
 NAMED = re.compile(r"^([-+]).*\bGEARMAN_SERVERS=(\S+)$", re.MULTILINE)
+MOST_SERVERS = 50  # that a host knew and is to forget; it asks each
+LONGEST_NAME = 300  # characters of HOST:PORT
 
 
-def find_left_servers(run: Run) -> Iterator[tuple[str, HostRun, bool]]:
-    """Servers that this run does not take down, each with a host that knows it until now.
+def refuse_left_servers(run: Run) -> None:
+    """Tell of each; a host that knows one in which there are jobs has failed."""
+    leaving: dict[HostRun, Sequence[str]] = {}
+    for host_run in filter(run.is_well, run.host_runs):
+        if servers := _forgotten_servers(host_run):
+            leaving[host_run] = servers
+    for host_run in [each for each, servers in leaving.items() if len(servers) > MOST_SERVERS]:
+        many = len(leaving.pop(host_run))
+        run.fail(host_run.name, HostFailed(f"its files name {many} job servers that are not known"))
+    if not leaving:
+        return
+    ours = _own_addresses(run)
+    answers = ask_each(
+        run,
+        [*leaving],
+        lambda each: each.session.survey([_ask(server) for server in leaving[each]]),
+    )
+    told = dict[str, None]()
+    for host_run, servers in leaving.items():
+        for server in servers if host_run.name in answers else ():
+            is_ours = split_server(server)[0].removeprefix("gearmans://") in ours
+            if is_ours and not run.is_partial:
+                continue  # its host is in this run, which takes it down
+            found = answers[host_run.name][_ask(server)]
+            jobs, line = _describe_server(server, host_run.name, found, is_ours=is_ours)
+            told[line] = None
+            if jobs and run.is_well(host_run):
+                run.fail(host_run.name, HostFailed(f"it would leave {server} with {jobs}"))
+    for line in told:
+        run.report.say(line)
 
-    The last of a row: whether it is on a host of ours, which the run leaves out.
-    """
-    found: dict[str, HostRun] = {}
-    for host_run in run.host_runs:
-        named: dict[str, set[str]] = {"-": set(), "+": set()}
-        for change in host_run.plan.changes:
-            for sign, servers in NAMED.findall(change.diff):
-                named[sign].update(servers.strip("'").split(","))
-        found |= dict.fromkeys(sorted(named["-"] - named["+"] - found.keys()), host_run)
-    ours = _own_addresses(run) if found else set()
-    for server, host_run in found.items():
-        is_ours = split_server(server)[0].removeprefix("gearmans://") in ours
-        if not is_ours or run.is_partial:
-            yield server, host_run, is_ours
+
+def _forgotten_servers(host_run: HostRun) -> Sequence[str]:
+    """Those that its files name, and will not."""
+    named: dict[str, set[str]] = {"-": set(), "+": set()}
+    for change in host_run.plan.changes:
+        for sign, servers in NAMED.findall(change.diff):
+            named[sign].update(servers.strip("'").split(","))
+    return sorted(each for each in named["-"] - named["+"] if len(each) <= LONGEST_NAME)
 
 
 def _own_addresses(run: Run) -> set[str]:
@@ -51,37 +81,30 @@ def _own_addresses(run: Run) -> set[str]:
         for host in run.inventory.everyone
         for address in (host.address, host.variables["gearman_listen"])
     }
-    machines = ask_each(run, run.host_runs, lambda each: each.session.ask([MACHINE])[MACHINE])
+    well = list(filter(run.is_well, run.host_runs))
+    machines = ask_each(run, well, lambda each: each.session.ask([MACHINE])[MACHINE])
     for machine in machines.values():
         if not isinstance(machine, Unknown):
             known.update(machine["addresses"])
     return known
 
 
-def refuse_left_servers(run: Run) -> bool:
-    """Tell of each, and return whether one of them holds jobs."""
-    refused = False
-    for server, host_run, is_ours in find_left_servers(run):
-        answer = _ask_server(run, host_run, server)
-        if isinstance(answer, Unknown) or answer["problem"]:
-            told = f"and does not answer {host_run.name}"
-        elif jobs := _count_jobs(answer):
-            refused = True
-            cure = "deploy without --limit and --tags, which moves them" if is_ours else AWAY
-            told = f"with {format_jobs(jobs)}, which would be stranded: {cure}"
-        elif is_ours:
-            told = "and has no jobs; a deploy without --limit and --tags takes it down"
-        else:
-            told = "and has no jobs; what runs on its host stays, as that is in no group of ours"
-        run.report.say(f"{'! ' * refused}{server} leaves the job servers {told}")
-    return refused
+def _ask(server: str) -> Question:
+    return ("server", *split_server(server))
 
 
-def _ask_server(run: Run, host_run: HostRun, server: str) -> ServerAnswer | Unknown:
-    question = ("server", *split_server(server))
-    told = ask_each(run, [host_run], lambda each: each.session.survey([question]))
-    answer: ServerAnswer | Unknown = told.get(host_run.name, {}).get(question, SILENT)
-    return answer
+def _describe_server(
+    server: str, name: str, answer: Answer | Unknown, *, is_ours: bool
+) -> tuple[str, str]:
+    """The jobs that host ``name`` finds in a server, if any, and a line for the operator."""
+    leaves = f"{server} leaves the job servers"
+    if isinstance(answer, Unknown) or answer["problem"]:
+        return "", f"{leaves} and does not answer {name}"
+    if counts := _count_jobs(answer):
+        jobs = format_jobs(counts)
+        cure = LIMITED if is_ours else AWAY
+        return jobs, f"! {leaves} with {jobs}, which would be stranded: {cure}"
+    return "", f"{leaves} and has no jobs; {TAKEN_DOWN if is_ours else STAYS}"
 
 
 def _count_jobs(answer: ServerAnswer) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provision.errors import InventoryError
-from provision.inventory.references import resolve_variable
+from provision.inventory.references import References
 from provision.inventory.schema import Variables
 from provision.inventory.ssh_args import SSHArguments, parse_ssh_arguments
 
@@ -87,9 +87,8 @@ def _is_unset(name: str, value: Any) -> bool:
 
 
 def _read_arguments(facts: Mapping[str, str], variables: Variables) -> SSHArguments:
-    texts = [
-        (name, resolve_variable(facts, variables, name)) for name in ARGUMENTS if name in variables
-    ]
+    references = References(facts, variables)
+    texts = [(name, references.resolve(name)) for name in ARGUMENTS if name in variables]
     for name, text in texts:
         if not isinstance(text, str):
             raise InventoryError(f"{variables[name][1]}: {name} should be a text, and is {text!r}")

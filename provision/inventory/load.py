@@ -27,7 +27,7 @@ from provision.inventory.groups import TOP, merge_layers
 from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
-from provision.inventory.references import host_facts, referenced_variables, resolve_variable
+from provision.inventory.references import References, host_facts, referenced_variables
 from provision.inventory.schedules import check_schedules
 from provision.inventory.schema import (
     GROUPS,
@@ -228,13 +228,13 @@ def _resolve_values(facts: Mapping[str, str], merged: Variables) -> dict[str, An
     """Every variable's value, set or default; those that schema.yml knows are ready to be used."""
     values = {key: value for key, (value, _) in merged.items()}
     complete = schema().defaults | merged
+    # As for Ansible, what is set cannot refer to what is not.
+    set_, defaults = References(facts, merged), References(facts, complete)
     for key in complete.keys() & schema().kinds.keys():
-        # As for Ansible, what is set cannot refer to what is not.
-        known = merged if key in merged else complete
-        value = resolve_variable(facts, known, key)
+        value = (set_ if key in merged else defaults).resolve(key)
         if key.startswith("ansible_"):
             value = to_kind(key, value)
-        values[key] = check_value(key, value, known[key][1])
+        values[key] = check_value(key, value, complete[key][1])
         if isinstance(values[key], Secret):
             values[key].reveal()  # asked for now, and not when hosts are at work
     for key in _sources_of_secrets(merged) - schema().kinds.keys():

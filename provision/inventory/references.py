@@ -19,6 +19,9 @@ DEFAULT = rf"""\|\s*(?:default|d)\(\s*('[^'{{}}]*'|"[^"{{}}]*"|\d+|{NAME})\s*(,\
 REFERENCE = re.compile(rf"\{{\{{\s*({NAME})\s*(?:{DEFAULT}\s*)?\}}\}}")
 CONSTANTS = {"true": True, "True": True, "false": False, "False": False}
 LONGEST_TEXT = 1 << 16  # characters
+MOST_VALUES = 100_000  # of a host that have references, written out
+LONG_TEXT = 100  # characters that count as a value more
+DEEPEST = 50  # references, one in the other
 OURS = "gearman_"
 JINJA = re.compile(r"\{\{|\{%|\{#")
 
@@ -66,77 +69,126 @@ def host_facts(name: str, where: Place) -> dict[str, str]:
     }
 
 
-def resolve_variable(
-    facts: Mapping[str, str],
-    variables: Mapping[str, tuple[Any, Place]],
-    name: str,
-    seen: tuple[str, ...] = (),
-) -> Any:
-    """The value of a host's variable. Raises :class:`InventoryError`."""
-    whole, stands = variables[name]
-    if name in seen:
-        raise InventoryError(f"{stands}: {name} refers to itself, by {' and '.join(seen)}")
+class References:
+    """The variables of one host with their references written out, each worked out once.
 
-    def variable(other: str, what: str) -> Any:
-        if other in facts:
-            return facts[other]
-        if other not in variables:
-            near = nearest_hint(other, variables.keys() - {name, *seen})
+    ``facts``: as :func:`host_facts`. What that comes to is bounded: a few lines that refer to each
+    other could hold up the operator. Its methods raise :class:`InventoryError`.
+    """
+
+    def __init__(
+        self, facts: Mapping[str, str], variables: Mapping[str, tuple[Any, Place]]
+    ) -> None:
+        self._facts = facts
+        self._variables = variables
+        self._known: dict[str, Any] = {}
+        self._left = MOST_VALUES
+
+    def resolve(self, name: str, seen: tuple[str, ...] = ()) -> Any:
+        """The value of a variable. ``seen``: those that refer to it, one by the other."""
+        if name in self._known:
+            return self._known[name]
+        value, stands = self._variables[name]
+        if name in seen:
+            raise InventoryError(f"{stands}: {name} refers to itself, by {' and '.join(seen)}")
+        if len(seen) == DEEPEST:
             raise InventoryError(
-                f"{what} refers to {other}, and {facts['inventory_hostname']} has no such variable"
-                f"{near}"
+                f"{stands}: {name} is reached by more than {DEEPEST} references, one in the other"
             )
-        return resolve_variable(facts, variables, other, (*seen, name))
-
-    def refer(text: str, what: str) -> Any:
-        def of(match: re.Match[str]) -> Any:
-            other, default, if_empty = match.groups()
-            if default is None or other in facts or other in variables:
-                found = variable(other, what)
-                if found or not if_empty:
-                    return found
-            if default[0] in "'\"":
-                return default[1:-1]
-            if default.isdecimal():
-                return int(default)
-            return CONSTANTS[default] if default in CONSTANTS else variable(default, what)
-
-        def within(match: re.Match[str]) -> str:
-            part = of(match)
-            if type(part) not in (str, int):
+        if has_reference(value):
+            value = self._follow(value, stands, (*seen, name), ())
+            self._left -= _count_values(value, self._left)
+            if self._left < 0:
                 raise InventoryError(
-                    f"{what}: {match[1]} cannot be a part of a text: it is "
-                    f"{'a secret' if isinstance(part, Secret) else 'no text'}"
+                    f"{stands}: with {name}, the references of {self._facts['inventory_hostname']} "
+                    f"come to more than {MOST_VALUES:,} values when they are written out"
                 )
-            return str(part)
+        self._known[name] = value
+        return value
 
+    def _follow(
+        self, value: Any, where: Place, seen: tuple[str, ...], path: tuple[str, ...]
+    ) -> Any:
+        what = f"{where}: {_describe_setting(seen[-1], path)}"
+        if isinstance(value, list):
+            return [
+                self._refer(each, what, seen) if isinstance(each, str) else each for each in value
+            ]
+        if isinstance(value, Table):
+            found = {
+                key: self._follow(each, value.places[key], seen, (*path, key))
+                for key, each in value.items()
+            }
+            return Table(found, value.places)
+        return self._refer(value, what, seen) if has_reference(value) else value
+
+    def _refer(self, text: str, what: str, seen: tuple[str, ...]) -> Any:
+        """What a text comes to. ``what``: file:line and the name of what it stands in."""
         if only := REFERENCE.fullmatch(text.strip()):
-            return of(only)
+            return self._find(only, what, seen)
         if JINJA.search(REFERENCE.sub("", text)):
             raise InventoryError(
                 f"{what}: of Jinja only {{{{ variable }}}} is read here, with a default, "
                 "and no other expression: write the value itself"
             )
-        written = REFERENCE.sub(within, text)
-        if len(written) > LONGEST_TEXT:
-            raise InventoryError(
-                f"{what}: with its references written out it is longer than "
-                f"{LONGEST_TEXT:,} characters"
-            )
-        return written
+        length = len(REFERENCE.sub("", text))
 
-    def follow(value: Any, where: Place, path: tuple[str, ...] = ()) -> Any:
-        what = f"{where}: {_describe_setting(name, path)}"
-        if isinstance(value, list):
-            return [refer(each, what) if isinstance(each, str) else each for each in value]
-        if isinstance(value, Table):
-            found = {
-                key: follow(each, value.places[key], (*path, key)) for key, each in value.items()
-            }
-            return Table(found, value.places)
-        return refer(value, what) if has_reference(value) else value
+        def within(match: re.Match[str]) -> str:
+            nonlocal length
+            part = self._find(match, what, seen)
+            if type(part) not in (str, int):
+                raise InventoryError(
+                    f"{what}: {match[1]} cannot be a part of a text: it is "
+                    f"{'a secret' if isinstance(part, Secret) else 'no text'}"
+                )
+            length += len(str(part))
+            if length > LONGEST_TEXT:
+                raise InventoryError(
+                    f"{what}: with its references written out it is longer than "
+                    f"{LONGEST_TEXT:,} characters"
+                )
+            return str(part)
 
-    return follow(whole, stands)
+        return REFERENCE.sub(within, text)
+
+    def _find(self, match: re.Match[str], what: str, seen: tuple[str, ...]) -> Any:
+        """What one reference comes to."""
+        name, default, if_empty = match.groups()
+        if default is None or name in self._facts or name in self._variables:
+            found = self._value_of(name, what, seen)
+            if found or not if_empty:
+                return found
+        if default[0] in "'\"":
+            return default[1:-1]
+        if default.isdecimal():
+            return int(default)
+        if default in CONSTANTS:
+            return CONSTANTS[default]
+        return self._value_of(default, what, seen)
+
+    def _value_of(self, name: str, what: str, seen: tuple[str, ...]) -> Any:
+        if name in self._facts:
+            return self._facts[name]
+        if name not in self._variables:
+            near = nearest_hint(name, self._variables.keys() - {*seen})
+            host = self._facts["inventory_hostname"]
+            raise InventoryError(f"{what} refers to {name}, and {host} has no such variable{near}")
+        return self.resolve(name, seen)
+
+
+def _count_values(value: Any, most: int) -> int:
+    """How many values it has, itself one of them; not more than one more than ``most``."""
+    count, left = 0, [value]
+    while left and count <= most:
+        one = left.pop()
+        count += 1
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, Table):
+            left += one.values()
+        elif isinstance(one, str):
+            count += len(one) // LONG_TEXT
+    return count
 
 
 def _describe_setting(variable: str, path: tuple[str, ...]) -> str:

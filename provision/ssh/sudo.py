@@ -1,8 +1,9 @@
 """The password for sudo: where it comes from, and who may try it.
 
 It comes from the inventory, from the environment, or from the person at the terminal, who is
-asked once for all hosts. One that a host has refused is not tried on another: with twenty hosts,
-a slip of the finger would be twenty failed logins, and a locked account.
+asked once for all hosts. One that two hosts have refused is not tried on another: with twenty
+hosts, a slip of the finger would be twenty failed logins, and a locked account. One host's word is
+not enough, for it may be compromised.
 """
 
 import os
@@ -15,6 +16,7 @@ from provision.inventory.secrets import Secret
 from provision.ssh.prompt import ask_password
 
 VARIABLE = "GEARMAN_SUDO_PASSWORD"
+MOST_REFUSALS = 2  # hosts that may refuse a password before it is wrong
 
 Password = Callable[[], Secret | None]
 
@@ -27,7 +29,7 @@ class SudoPassword:
         self._asked = False
         self._typed: Secret | None = None
         self._accepted: set[Secret] = set()
-        self._refused: dict[Secret | None, str] = {}  # password -> by which host
+        self._refused: dict[Secret | None, list[str]] = {}  # password -> by which hosts
 
     @contextmanager
     def offer_password(self, host: str, inventory: Secret | None) -> Iterator[Password]:
@@ -43,13 +45,14 @@ class SudoPassword:
             nonlocal tried
             trial.enter_context(self._lock)
             secret = self._find_password(host, inventory)
-            if secret in self._refused:
-                raise PasswordRefused(
-                    f"{host}: sudo asks for a password, and {self._refused[secret]} refused it: "
-                    "it was not tried here"
-                )
+            refused = self._refused.get(secret, [])
             if secret is None or secret in self._accepted:
                 trial.close()
+            elif host in refused or len(refused) == MOST_REFUSALS:
+                raise PasswordRefused(
+                    f"{host}: sudo asks for a password, and {' and '.join(refused)} refused it: "
+                    "it was not tried here"
+                )
             else:
                 tried = secret
             return secret
@@ -59,7 +62,7 @@ class SudoPassword:
                 yield password
             except PasswordRefused:
                 if tried is not None:
-                    self._refused[tried] = host
+                    self._refused.setdefault(tried, []).append(host)
                 raise
             if tried is not None:
                 self._accepted.add(tried)

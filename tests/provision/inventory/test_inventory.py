@@ -460,6 +460,7 @@ def test_a_folder_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
         inventory.load(empty)
 
 
+@attack("colleague", "references of variables that grow without bound, hang or go deep", "mended")
 @pytest.mark.slow
 def test_what_would_grow_without_end_is_refused(folder: Path) -> None:
     """A colleague's group_vars, or a slip: none of them may hold up the operator."""
@@ -473,8 +474,28 @@ def test_what_would_grow_without_end_is_refused(folder: Path) -> None:
         ("".join(aliases), "with its aliases (*name) written out it has more than 1,000,000 value"),
         ("".join(references) + "    z: word\n", "it is longer than 65,536 characters"),
         (f"    a: {'[' * 5000}{']' * 5000}\n", "it is nested too deeply"),
+        (series("[{0}, {0}, {0}, {0}]", "[x, x]"), "come to more than 100,000 values when"),
+        (series("[{0}, {0}, {0}, {0}]", "x" * 60_000), "come to more than 100,000 values when"),
+        (series("'{0}'", "word", 4000), "is reached by more than 50 references"),
     ):
         write(folder, hosts=f"worker:\n  vars:\n{text}{hosts}")
         with pytest.raises(InventoryError) as raised:
             load(folder)
         assert problem in str(raised.value)
+
+
+@attack("colleague", "empty texts that refer to each other 2 to the power of 40 times", "mended")
+def test_each_variable_is_worked_out_once(folder: Path) -> None:
+    empty = series("'{0}{0}'", "''", 40)
+    hosts = "  hosts: {w1: {ansible_host: '10.0.0.{{ b }}9'}}\n"
+    write(folder, hosts=f"worker:\n  vars:\n{empty}{hosts}")
+    assert load(folder)["w1"].address == "10.0.0.9"
+
+
+def series(value: str, last: str, length: int = 20) -> str:
+    """Variables, b the first, each with references to the next one in place of ``{0}``."""
+    names = ["b", *(f"t{number}" for number in range(length))]
+    quoted = "" if value.startswith("'") else "'"
+    values = [value.format(f"{quoted}{{{{ {name} }}}}{quoted}") for name in names[1:]]
+    rows = zip(names, [*values, last], strict=True)
+    return "".join(f"    {name}: {row}\n" for name, row in rows)

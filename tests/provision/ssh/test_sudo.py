@@ -1,4 +1,4 @@
-"""The sudo password: where it is taken from, and that a wrong one is tried on one host alone."""
+"""The sudo password: where it is taken from, and that a wrong one is tried on two hosts alone."""
 
 import os
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 from provision.errors import PasswordRefused, Unreachable
 from provision.inventory.secrets import Secret
 from provision.ssh.sudo import SudoPassword
+from tests.attacks import attack
 
 HOSTS = [f"w{number}" for number in range(8)]
 
@@ -50,7 +51,7 @@ def try_all(attempt: Callable[[str], None]) -> list[str]:
 
 
 @pytest.mark.usefixtures("typed")
-def test_a_refused_one_is_tried_on_no_other_host() -> None:
+def test_one_that_two_hosts_refused_is_tried_on_no_other() -> None:
     sudo = SudoPassword()
     tried = []
 
@@ -61,15 +62,30 @@ def test_a_refused_one_is_tried_on_no_other_host() -> None:
             raise PasswordRefused(f"{host}: refused")
 
     told = try_all(attempt)
-    (first,) = tried
+    first, second = tried
+    why = f"{first} and {second} refused it: it was not tried here"
     assert sorted(told) == sorted(
-        f"{host}: refused"
-        if host == first
-        else f"{host}: sudo asks for a password, and {first} refused it: it was not tried here"
+        f"{host}: refused" if host in tried else f"{host}: sudo asks for a password, and {why}"
         for host in HOSTS
     )
     with sudo.offer_password("w9", Secret("another")) as password:
         assert password() == Secret("another")
+
+
+@attack("compromised host", "have the sudo password count as wrong for all hosts", "mended")
+@pytest.mark.usefixtures("typed")
+def test_one_that_a_host_refuses_alone_is_not_wrong() -> None:
+    sudo = SudoPassword()
+
+    def attempt(host: str) -> None:
+        with sudo.offer_password(host, None) as password:
+            assert password() == Secret("typed")
+            if host == HOSTS[0]:
+                raise PasswordRefused(f"{host}: refused")
+
+    with pytest.raises(PasswordRefused):
+        attempt(HOSTS[0])
+    assert try_all(attempt)[1:] == ["let in"] * (len(HOSTS) - 1)
 
 
 @pytest.mark.usefixtures("typed")
