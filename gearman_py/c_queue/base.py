@@ -90,6 +90,13 @@ def no_keys(prefix: bytes, others: int) -> SourceError:
     )
 
 
+def refuse_open(who: str) -> SourceError:
+    """A running C gearmand seems to use the queue: it would do the jobs that are imported."""
+    return SourceError(
+        f"{who}: stop the C server first, or add in_use=ignore if that is something else"
+    )
+
+
 def name_row(function: object, unique: object) -> str:
     """A row of a table, for operators."""
     return f"function {_show(function)}, unique {_show(unique)}"

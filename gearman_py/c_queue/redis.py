@@ -4,6 +4,7 @@ A key is a hash with the workload and the priority; before version 1.1.18 it is 
 """
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 from gearman_py.c_queue.base import (
@@ -14,13 +15,21 @@ from gearman_py.c_queue.base import (
     check_row,
     name_bytes,
     no_keys,
+    refuse_open,
     split_key,
 )
 from gearman_py.optional_module import import_optional
 
+COMMANDS = {"del", "hgetall", "hmset", "keys"}  # of the C gearmand
+
 
 def read_redis(
-    host: str, port: int, password: str, prefix: str, functions: Collection[bytes]
+    host: str,
+    port: int,
+    password: str,
+    prefix: str,
+    functions: Collection[bytes],
+    refuse_others: bool,
 ) -> Rows:
     """Read the jobs, in any order: it is not stored. ``host`` may be the path of a socket.
 
@@ -34,6 +43,9 @@ def read_redis(
     try:
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         with redis.Redis(**where, password=password or None, retry=retry) as connection:
+            if refuse_others:
+                with suppress(redis.ResponseError):  # this user may not list the clients
+                    _check_clients(connection)
             seen = set()
             for key in connection.scan_iter(match=_escape(start) + b"*", count=1000):
                 if key not in seen:  # SCAN may return a key twice
@@ -62,6 +74,15 @@ def _read_key(connection: Any, key: bytes, start: bytes, functions: Collection[b
         return parts
     number = int(priority) if priority and priority.isdigit() else priority
     return check_row(where, *parts, number, 0, workload)
+
+
+def _check_clients(connection: Any) -> None:
+    """Raise SourceError for a client that looks like a C gearmand: by its last command."""
+    for client in connection.client_list():
+        if client.get("cmd") in COMMANDS and not client.get("name") and client.get("db") == "0":
+            raise refuse_open(
+                f"a client from {client.get('addr')} has used {client['cmd'].upper()}"
+            )
 
 
 def _escape(text: bytes) -> bytes:

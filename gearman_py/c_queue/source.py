@@ -6,22 +6,26 @@ The types and the defaults are those of the C gearmand's options.
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from gearman_py.c_queue.base import Rows, SourceError
+from gearman_py.c_queue.base import Rows, SourceError, refuse_open
+from gearman_py.c_queue.open_file import find_holder
 from gearman_py.config import PASSWORD, read_password
 from gearman_py.optional_module import late_imports
 
 Values = dict[str, str]
 
+USE = {"in_use": "refuse"}
 MYSQL = {"host": "localhost", "port": "3306", "user": "", "db": "", "passfile": ""}
 REDIS = {"host": "127.0.0.1", "port": "6379", "prefix": "_gear_", "passfile": ""}
 DEFAULTS: dict[str, Values] = {
-    "libsqlite3": {"file": "", "table": "gearman_queue"},
-    "libpq": {"table": "queue"},
-    "mysql": {**MYSQL, "table": "gearman_queue"},
-    "redis": {**REDIS, "functions": ""},
+    "libsqlite3": {"file": "", "table": "gearman_queue", **USE},
+    "libpq": {"table": "queue", **USE},
+    "mysql": {**MYSQL, "table": "gearman_queue", **USE},
+    "redis": {**REDIS, "functions": "", **USE},
     "libmemcached": {"host": "127.0.0.1", "port": "11211", "prefix": "gear_", "functions": ""},
 }
+NO_IDENTITY = {"functions", "in_use", "passfile"}
 WORD = re.compile(r"(?:[^\s']|'(?:[^'\\]|\\.)*')+")
 """A word of a connection string of libpq: its quotes are single, and a backslash escapes."""
 OTHER_NAMES = {"sqlite": "libsqlite3", "postgres": "libpq", "memcached": "libmemcached"}
@@ -42,7 +46,7 @@ class StoredQueue:
     @property
     def identity(self) -> str:
         """Which queue it is, however the operator writes it."""
-        values = {key: self.values[key] for key in self.values.keys() - {"functions", "passfile"}}
+        values = {key: self.values[key] for key in self.values.keys() - NO_IDENTITY}
         if self.kind == "libsqlite3":
             values["file"] = os.path.realpath(values["file"])
         return repr((self.kind, sorted(values.items()), sorted(self.conninfo.split())))
@@ -57,7 +61,7 @@ class StoredQueue:
                 f"unknown type {name!r}; expected {_format_choice(DEFAULTS)}, a colon and where "
                 "the queue is, such as libsqlite3:FILE"
             )
-        if kind == "libsqlite3" and rest and not rest.startswith(("file=", "table=")):
+        if kind == "libsqlite3" and rest and not rest.startswith(("file=", "table=", "in_use=")):
             return cls(kind, {**DEFAULTS[kind], "file": rest}, "", text)
         if PASSWORD.search(rest):
             other = "set $PGPASSFILE" if kind == "libpq" else "use passfile=FILE"
@@ -70,7 +74,22 @@ class StoredQueue:
             raise ValueError("the file is missing: libsqlite3:FILE")
         if not values.get("port", "0").isdecimal():
             raise ValueError(f"port: {values['port']!r} is not a number")
+        if values.get("in_use", "refuse") not in ("refuse", "ignore"):
+            raise ValueError(f"in_use: {values['in_use']!r} is not refuse or ignore")
         return cls(kind, values, " ".join(others), text)
+
+    @property
+    def _refuse_open(self) -> bool:
+        return self.values.get("in_use") == "refuse"
+
+    def check_file(self) -> None:
+        """Raise SourceError if a process of this machine has the file of the queue open.
+
+        This is known of others' processes while this one is root. Databases are asked by `read`.
+        """
+        file = self.values.get("file")
+        if file and self._refuse_open and (holder := find_holder(Path(file))):
+            raise refuse_open(f"{holder} has {file} open")
 
     @late_imports(SourceError)
     def read(self) -> Rows:
@@ -93,16 +112,19 @@ class StoredQueue:
             case "libpq":
                 from gearman_py.c_queue.postgres import read_postgres
 
-                return read_postgres(self.conninfo, values["table"])
+                return read_postgres(self.conninfo, values["table"], self._refuse_open)
             case "mysql":
                 from gearman_py.c_queue.mysql import read_mysql
 
                 account = values["user"], password
-                return read_mysql(*address, *account, values["db"], values["table"])
+                table = values["db"], values["table"]
+                return read_mysql(*address, *account, *table, self._refuse_open)
             case "redis":
                 from gearman_py.c_queue.redis import read_redis
 
-                return read_redis(*address, password, values["prefix"], functions)
+                return read_redis(
+                    *address, password, values["prefix"], functions, self._refuse_open
+                )
         from gearman_py.c_queue.memcached import read_memcached
 
         return read_memcached(*address, values["prefix"], functions)

@@ -192,7 +192,8 @@ def _check_queue(settings: Settings) -> int:
 
 def _import_queue(settings: Settings) -> int:
     """Import a C gearmand's queue; the status is 0 if every job was imported."""
-    progress = QueueImport(StoredQueue.parse(settings.import_from))
+    source = StoredQueue.parse(settings.import_from)
+    progress = QueueImport(source)
     complete = True
 
     def report(row: Unreadable) -> None:
@@ -201,9 +202,10 @@ def _import_queue(settings: Settings) -> int:
         print(f"gearmand: not imported: {row.where}: {row.reason}", file=sys.stderr)
 
     _configure_logging(settings)
-    if settings.user:
-        lifecycle.become_user(settings.user, ())
     try:
+        source.check_file()
+        if settings.user:
+            lifecycle.become_user(settings.user, ())
         for number in STOP_SIGNALS:
             signal.signal(number, _interrupt_import)
         store = open_store(settings)

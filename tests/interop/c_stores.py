@@ -17,12 +17,14 @@ from tests.waiting import await_result, await_true
 class CStore(NamedTuple):
     """``options`` are the C gearmand's; ``source`` is what our --import is told.
 
-    ``ordered``: it keeps the order, priorities other than normal, and times.
+    ``ordered``: it keeps the order, priorities other than normal, and times. ``tells_clients``:
+    whether a C gearmand uses it can be known.
     """
 
     options: list[str]
     source: str
     ordered: bool = True
+    tells_clients: bool = True
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def memcached(_folder: Path) -> Iterator[CStore]:
     with running_process(["memcached", "-u", "nobody", *where]):
         await_result(lambda: socket.create_connection(("127.0.0.1", port)), OSError).close()
         options = ["-q", "libmemcached", "--libmemcached-servers", f"127.0.0.1:{port}"]
-        yield CStore(options, f"libmemcached:port={port}", ordered=False)
+        yield CStore(options, f"libmemcached:port={port}", False, False)
 
 
 STORES = (sqlite, postgres, mysql, redis, memcached)

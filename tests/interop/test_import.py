@@ -1,5 +1,6 @@
 """gearmand --import: the queue of a C gearmand that was killed, in each store that it has here."""
 
+import os
 import signal
 import socket
 import sqlite3
@@ -9,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from subprocess import PIPE
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import psycopg
@@ -20,14 +22,16 @@ import pytest
 import redis
 
 from gearman_py import Client, Submit, Worker, WorkerJob
+from gearman_py.c_queue.open_file import find_holder
 from gearman_py.client.arguments import Priority
 from gearman_py.server.import_queue import MOST_BYTES
 from tests.interop import c_stores
 from tests.interop.c_stores import STORES, CStore
-from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_server
-from tests.waiting import LIMIT
+from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_process, running_server
+from tests.waiting import LIMIT, await_result, await_true
 
 UUID = "5f3c2e5e-ec2d-11f1-aba2-02fc00000001"
+NOBODY = 65534
 IN_AN_HOUR = int(time.time()) + 3600
 TABLE = """CREATE TABLE gearman_queue (unique_key TEXT, function_name TEXT, priority INTEGER,
     data BLOB, when_to_run INTEGER, PRIMARY KEY (unique_key, function_name))"""
@@ -40,6 +44,18 @@ def run_import(
     queue = queue or ["-q", "sqlite", "--queue-file", str(folder / "queue.db")]
     command = [*OUR_GEARMAND, *queue, "--import", str(source)]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+
+
+def import_closed(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+    """Import once the database knows that the C server is gone."""
+    return await_result(lambda: _import_unless_open(folder, source), OSError)
+
+
+def _import_unless_open(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+    done = run_import(folder, source)
+    if "stop the C server first" in done.stderr:
+        raise OSError(done.stderr)
+    return done
 
 
 def drain(folder: Path, *functions: str) -> list[tuple[str, str, bytes]]:
@@ -85,6 +101,7 @@ def test_a_stored_queue_is_imported_whole(
     low = submission("count", "last", b"low", "low")
     (tmp_path / "store").mkdir()
     with store(tmp_path / "store") as there:
+        source = there.source if there.ordered else f"{there.source} functions=re-size,bare"
         due = [submission("later", "then", at=IN_AN_HOUR)] if there.ordered else []
         with (
             running_server([*C_GEARMAND, *there.options], tmp_path) as (host, port),
@@ -92,8 +109,11 @@ def test_a_stored_queue_is_imported_whole(
         ):
             submitted = [low, *jobs, high, *due, *bare, cut]
             assert not any(one.error for one in client.submit_many(submitted))
-        source = there.source if there.ordered else f"{there.source} functions=re-size,bare"
-        done = run_import(tmp_path, source)
+            if there.tells_clients:
+                refused = run_import(tmp_path, source)
+                assert "stop the C server first, or add in_use=ignore if " in refused.stderr
+                assert (refused.stdout, refused.returncode) == ("", 1)
+        done = import_closed(tmp_path, source)
         total = len(submitted)
         assert done.stdout.startswith(f"imported {total} jobs (bare 2, count 102, cut 1, "), done
         assert done.returncode == 0, done.stderr
@@ -109,6 +129,61 @@ def test_a_stored_queue_is_imported_whole(
         assert [each for each in given if each[0] == "count"] == [
             each for each in expected if each[0] == "count"
         ]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_jobs_run_once_in_their_order(tmp_path: Path) -> None:
+    priorities: tuple[Priority, ...] = "high", "normal", "low"
+    many = range(100_000)
+    with TemporaryDirectory(dir="/dev/shm") as memory:  # the C server syncs after each job
+        with (
+            c_stores.sqlite(Path(memory)) as there,
+            running_server([*C_GEARMAND, *there.options], tmp_path) as (host, port),
+            Client(f"{host}:{port}") as client,
+        ):
+            jobs = (submission("f", f"{n}", b"%d\0\xff" % n, priorities[n % 3]) for n in many)
+            assert not any(one.error for one in client.submit_many(jobs))
+        with closing(sqlite3.connect(there.options[-1])) as connection, connection:
+            connection.execute("INSERT INTO gearman_queue VALUES ('bad', 'f', 9, '', 0)")
+        content = Path(there.options[-1]).read_bytes()
+        done = run_import(tmp_path, there.source)
+        assert Path(there.options[-1]).read_bytes() == content
+    assert done.stdout == (
+        f"imported 100000 jobs (f 100000) from {there.source}; 1 could not be read\n"
+    )
+    reason = "function 'f', unique 'bad': its priority is 9, not 0, 1 or 2"
+    assert done.stderr == f"gearmand: not imported: {reason}\n"
+    assert drain(tmp_path, "f") == [
+        ("f", f"{n}", b"%d\0\xff" % n) for n in sorted(many, key=lambda n: (n % 3, n))
+    ]
+
+
+@pytest.mark.parametrize("given", [(), ("-u", "nobody")], ids=["root", "nobody"])
+def test_a_file_that_a_process_has_open_is_refused(given: Sequence[str], tmp_path: Path) -> None:
+    source = make_source(tmp_path / "c.db", [("1", "f", b"")])
+    queue = ["-q", "sqlite", "--queue-file", str(tmp_path / "queue.db"), *given]
+    name = Path("/proc/self/comm").read_text().strip()
+    with (tmp_path / "c.db").open():
+        done = run_import(tmp_path, source, queue)
+        assert done.stderr == (
+            f"gearmand: --import: process {os.getpid()} ({name}) has {tmp_path}/c.db open: stop "
+            "the C server first, or add in_use=ignore if that is something else\n"
+        )
+        ignored = f"libsqlite3:file={tmp_path}/c.db in_use=ignore"
+        assert run_import(tmp_path, ignored).stdout.startswith("imported 1 job (f 1) from ")
+
+
+def test_other_users_know_a_c_server_by_its_arguments(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        Path(folder).chmod(0o755)
+        with c_stores.sqlite(Path(folder)) as there:
+            path = Path(there.options[-1])
+            with running_process([*C_GEARMAND, *there.options, "-p", "0", "-l", "none"]) as process:
+                await_true(path.exists)
+                with ProcessPoolExecutor(1, initializer=os.setuid, initargs=(NOBODY,)) as pool:
+                    holder = pool.submit(find_holder, path).result(LIMIT)
+            assert holder == f"process {process.pid} (gearmand)"
+            assert find_holder(path) == ""
 
 
 def test_what_is_not_a_job_is_listed_and_the_rest_is_imported(tmp_path: Path) -> None:
@@ -191,8 +266,11 @@ def test_a_file_that_is_damaged_gives_what_can_be_read(tmp_path: Path) -> None:
         ("libsqlite3:{folder}", "{folder}: not a file"),
         ("libsqlite3:", "the file is missing: libsqlite3:FILE"),
         ("libsqlite3:/etc/passwd", "/etc/passwd: file is not a database"),
+        ("libsqlite3:{folder}/zero", "{folder}/zero: it has no table 'gearman_queue' of a C gea"),
+        ("libsqlite3:{folder}/other", "{folder}/other: it has no table 'gearman_queue' of a C ge"),
+        ("libsqlite3:file=x in_use=x", "in_use: 'x' is not refuse or ignore"),
         ("file.db", "unknown type 'file.db'; expected libsqlite3, libpq, mysql, redis or"),
-        ("redis:hots=x", "'hots=x' is not KEY=VALUE with the key host, port, prefix, passfile or"),
+        ("redis:hots=x", "'hots=x' is not KEY=VALUE with the key host, port, prefix, passfile,"),
         ("redis:prefix='x", "a single quote is not closed"),
         ("redis:port=x", "port: 'x' is not a number"),
         ("redis:port=1", "Error 111 connecting to 127.0.0.1:1"),
@@ -207,6 +285,9 @@ def test_a_file_that_is_damaged_gives_what_can_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(source: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "zero").touch()
+    with closing(sqlite3.connect(tmp_path / "other")) as connection, connection:
+        connection.execute("CREATE TABLE gearman_queue (id INTEGER PRIMARY KEY, data BLOB)")
     done = run_import(tmp_path, source.format(folder=tmp_path))
     assert done.returncode == 1
     assert done.stdout == ""
@@ -459,7 +540,7 @@ def test_rows_of_postgres_come_in_order_after_others_were_vacuumed(tmp_path: Pat
                 submit_background(f"{host}:{port}", [("order", n) for n in range(30, 60)])
                 physical = connection.execute("SELECT unique_key FROM queue").fetchall()
                 assert physical[0][0] == "30"  # it takes the place of one that was done
-        assert run_import(tmp_path, there.source).returncode == 0
+        assert import_closed(tmp_path, there.source).returncode == 0
     assert [unique for _, unique, _ in drain(tmp_path, "order")] == [f"{n}" for n in range(60)]
 
 
