@@ -146,6 +146,13 @@ class ScheduledBrokerAgainstModel(BrokerAgainstModel):
         super().submit(*submission)
         self.note_joined()  # as soon as its client has heard of it
 
+    @rule()
+    def reload(self) -> None:
+        """The new process does at once what could not be stored."""
+        super().reload()
+        self.broker.tick(self.now, self.now)
+        self.settle()
+
     @rule(seconds=st.one_of(st.floats(0, 3), st.just(100.0)))
     def wait(self, seconds: float) -> None:
         self.fresh.clear()
