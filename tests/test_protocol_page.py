@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from gearman_py.broker.commands import COMMANDS, OPERATORS
+from gearman_py.broker.admin_commands import COMMANDS, OPERATORS
 from gearman_py.protocol.packets import Packet
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "protocol.md").read_text()

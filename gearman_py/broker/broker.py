@@ -7,7 +7,7 @@ requests (libgearman matches JOB_CREATED and ERROR to submissions by order alone
 
 from collections.abc import Callable, Sequence
 
-from gearman_py.broker import clients, commands, workers
+from gearman_py.broker import admin_commands, clients, workers
 from gearman_py.broker.counts import BrokerCounts, Counts
 from gearman_py.broker.functions import FEW, NOOP, WAKE_AGAIN
 from gearman_py.broker.job_table import BITS, JobTable
@@ -77,7 +77,7 @@ HANDLERS: list[Handler] = [_refuse_packet] * (HIGHEST + 4)
 for _number, _handler in (
     *clients.HANDLERS.items(),
     *workers.HANDLERS.items(),
-    (TEXT, commands.answer),
+    (TEXT, admin_commands.answer),
     (FAULT, _answer_fault),
     (TEXT_FAULT, _text_fault),
     (OVERSIZED, workers.oversized),

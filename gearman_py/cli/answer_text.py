@@ -11,6 +11,7 @@ from typing import Any
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
+from gearman_py.cli.gearadmin_table import format_table
 from gearman_py.cli.questions import (
     QUESTIONS,
     JobReport,
@@ -18,7 +19,6 @@ from gearman_py.cli.questions import (
     SteeringAction,
     ValueQuestion,
 )
-from gearman_py.cli.table import format_table
 from gearman_py.printable import printable
 
 Found = list[tuple[str, Any]]

@@ -4,7 +4,7 @@ from asyncio import sleep
 from collections.abc import Callable
 from time import monotonic
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.aio_connection_pool import AsyncConnectionPool
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.aio_pooled_connection import AsyncPooledConnection
@@ -92,7 +92,7 @@ class AsyncDispatcher:
             if job.state is waiting:
                 await job._wait_accepted(deadline)
                 if job.state is waiting:
-                    raise JobTimeout(timeouts.not_accepted(job, self.config.submit_timeout))
+                    raise JobTimeout(timeout_texts.not_accepted(job, self.config.submit_timeout))
 
     async def _resubmit_lost(self, jobs: list[ClientJob]) -> None:
         try:
@@ -181,5 +181,5 @@ class AsyncDispatcher:
         limit = self.config.submit_timeout
         question = await self.pool.ask_question(connection, ask, monotonic() + limit)
         if not question.done():
-            raise JobTimeout(timeouts.no_answer(connection.session.server, limit))
+            raise JobTimeout(timeout_texts.no_answer(connection.session.server, limit))
         return question.result()

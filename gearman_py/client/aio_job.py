@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Generator
 from time import monotonic
 from typing import Any
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.aio_waiting import AsyncWaitableJob
 from gearman_py.client.arguments import Timeout
 from gearman_py.errors import GearmanError, JobTimeout
@@ -31,7 +31,7 @@ class AsyncJob(AsyncWaitableJob):
         """result() until ``deadline``, ``limit`` seconds after the call."""
         while not self.done():
             if not await self._wait_until(self._has_news, deadline):
-                raise JobTimeout(timeouts.no_result(self, limit))
+                raise JobTimeout(timeout_texts.no_result(self, limit))
             await self._run_callbacks()
         await self._run_callbacks()
         return self._result_or_raise()
@@ -53,7 +53,7 @@ class AsyncJob(AsyncWaitableJob):
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
                 if not await self._wait_until(self._has_part_or_news, deadline):
-                    raise JobTimeout(timeouts.no_result(self, limit))
+                    raise JobTimeout(timeout_texts.no_result(self, limit))
                 await self._run_callbacks()
         await self.result()
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from time import monotonic
 from typing import Literal
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.aio_dispatch import AsyncDispatcher
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.aio_waiting import AsyncEndedJobs
@@ -44,7 +44,7 @@ async def map_jobs(
             else:
                 in_time = await ended.wait_any(deadline)
             if not in_time:
-                raise JobTimeout(timeouts.no_next_result(function, limit))
+                raise JobTimeout(timeout_texts.no_next_result(function, limit))
             for job in window.in_turn(None if ordered else ended.jobs):
                 await job._run_callbacks()
                 yield job._map_outcome(on_error)
@@ -66,7 +66,7 @@ async def jobs_as_completed(
     ended.jobs.extend([job for job in left if job.done()])  # one that ends just now is in it twice
     while left:
         if not await ended.wait_any(deadline):
-            raise JobTimeout(timeouts.not_ended(len(left), timeout))
+            raise JobTimeout(timeout_texts.not_ended(len(left), timeout))
         job = ended.jobs.popleft()
         if job in left:
             left.remove(job)

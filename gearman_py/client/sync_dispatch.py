@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from time import monotonic, sleep
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.arguments import Submit, Timeout, split_batches
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob, JobState, JobStatus
@@ -92,7 +92,7 @@ class Dispatcher:
             if job.state is waiting:
                 job._wait_accepted(deadline)
                 if job.state is waiting:
-                    raise JobTimeout(timeouts.not_accepted(job, self.config.submit_timeout))
+                    raise JobTimeout(timeout_texts.not_accepted(job, self.config.submit_timeout))
 
     def _resubmit_lost(self, jobs: list[ClientJob]) -> None:
         try:
@@ -181,5 +181,5 @@ class Dispatcher:
         limit = self.config.submit_timeout
         question = self.pool.ask_question(connection, ask, monotonic() + limit)
         if not question.done():
-            raise JobTimeout(timeouts.no_answer(connection.session.server, limit))
+            raise JobTimeout(timeout_texts.no_answer(connection.session.server, limit))
         return question.result()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.arguments import Timeout
 from gearman_py.client.sync_waiting import WaitableJob
 from gearman_py.errors import GearmanError, JobTimeout
@@ -29,7 +29,7 @@ class Job(WaitableJob):
         """result() until ``deadline``, ``limit`` seconds after the call."""
         while not self.done():
             if not self._wait_until(self._has_news, deadline):
-                raise JobTimeout(timeouts.no_result(self, limit))
+                raise JobTimeout(timeout_texts.no_result(self, limit))
             self._run_callbacks()
         self._run_callbacks()
         return self._result_or_raise()
@@ -50,7 +50,7 @@ class Job(WaitableJob):
             if not ended:
                 deadline = None if limit is None else monotonic() + limit
                 if not self._wait_until(self._has_part_or_news, deadline):
-                    raise JobTimeout(timeouts.no_result(self, limit))
+                    raise JobTimeout(timeout_texts.no_result(self, limit))
                 self._run_callbacks()
         self.result()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Literal
 
-from gearman_py.client import timeouts
+from gearman_py.client import timeout_texts
 from gearman_py.client.arguments import Submit, Timeout
 from gearman_py.client.sync_dispatch import Dispatcher
 from gearman_py.client.sync_job import Job
@@ -45,7 +45,7 @@ def map_jobs(
             else:
                 in_time = ended.wait_any(deadline)
             if not in_time:
-                raise JobTimeout(timeouts.no_next_result(function, limit))
+                raise JobTimeout(timeout_texts.no_next_result(function, limit))
             for job in window.in_turn(None if ordered else ended.jobs):
                 job._run_callbacks()
                 yield job._map_outcome(on_error)
@@ -67,7 +67,7 @@ def jobs_as_completed(
     ended.jobs.extend([job for job in left if job.done()])  # one that ends just now is in it twice
     while left:
         if not ended.wait_any(deadline):
-            raise JobTimeout(timeouts.not_ended(len(left), timeout))
+            raise JobTimeout(timeout_texts.not_ended(len(left), timeout))
         job = ended.jobs.popleft()
         if job in left:
             left.remove(job)

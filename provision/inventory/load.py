@@ -23,9 +23,9 @@ from provision.inventory.connection import (
     read_connection,
 )
 from provision.inventory.document import Table
+from provision.inventory.group_roles import find_parts
 from provision.inventory.groups import TOP, merge_layers
 from provision.inventory.host import Host, Inventory, OtherHost
-from provision.inventory.parts import find_parts
 from provision.inventory.patterns import choose_hosts
 from provision.inventory.references import References, host_facts, referenced_variables
 from provision.inventory.schedules import check_schedules

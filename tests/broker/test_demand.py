@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from gearman_py.broker import commands
+from gearman_py.broker import admin_commands
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
@@ -73,7 +73,7 @@ class Fleet:
 
     def ask(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
-        commands.answer(self.broker, peer, [command])
+        admin_commands.answer(self.broker, peer, [command])
         while peer.listing:
             peer.continue_listing()
         return b"".join(peer.take())

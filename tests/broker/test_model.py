@@ -18,7 +18,7 @@ from math import inf
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gearman_py.broker import commands, counts
+from gearman_py.broker import admin_commands, counts
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJobs, parse_failed_record
 from gearman_py.broker.kept_results import RESULT_NAME, KeptResults, parse_result_record
@@ -970,7 +970,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
 
     def answer(self, command: bytes) -> bytes:
         peer = Peer(9, "", lambda _: None)
-        commands.answer(self.broker, peer, [command])
+        admin_commands.answer(self.broker, peer, [command])
         while peer.listing:
             peer.continue_listing()
         self.settle()

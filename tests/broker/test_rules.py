@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gearman_py.broker import commands
+from gearman_py.broker import admin_commands
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.queues import Queues
@@ -65,7 +65,7 @@ class Table:
 
     def ask(self, line: bytes) -> bytes:
         peer = self.peer()
-        commands.answer(self.broker, peer, [line])
+        admin_commands.answer(self.broker, peer, [line])
         while peer.listing:
             peer.continue_listing()
         answer = b"".join(peer.take())

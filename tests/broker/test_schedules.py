@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gearman_py.broker import commands
+from gearman_py.broker import admin_commands
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.schedules import SCHEDULE_NAME
@@ -78,7 +78,7 @@ class Server:
 
     def ask(self, command: str) -> list[str]:
         peer = Peer(9, "", lambda _: None)
-        commands.answer(self.broker, peer, [command.encode()])
+        admin_commands.answer(self.broker, peer, [command.encode()])
         while peer.listing:
             peer.continue_listing()
         self.store()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.broker.commands import COMMANDS as TEXT_COMMANDS
+from gearman_py.broker.admin_commands import COMMANDS as TEXT_COMMANDS
 from gearman_py.protocol.packets import Packet
 from tests.interop.conversation.script import SERVERS, Scene, read
 from tests.interop.conversation.talk import Stage
