@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from provision.errors import ToolkitError
 from provision.remote.messages import Question, Unknown
-from provision.remote.operations import check_question, format_question
+from provision.remote.questions import check_question, format_question
 from provision.resources.base import Answers, Change, Problem, Resource
 
 

@@ -12,8 +12,8 @@ from gearman_py.store.base import Changes, Record
 
 # Rows that one statement inserts at most: SQLite allows 32,766 values, and each number of rows is a
 # statement to compile and to keep.
-GROUP = 128
-KEPT_STATEMENTS = GROUP + 32
+STATEMENT_ROWS = 128
+KEPT_STATEMENTS = STATEMENT_ROWS + 32
 # Bytes of workloads that one statement inserts, unless it is one row: a statement that is kept also
 # keeps its last values.
 STATEMENT_BYTES = 64 * 2**10
@@ -46,32 +46,32 @@ def build_statements(changes: Changes) -> list[tuple[str, list[object]]]:
 def _build_inserts(
     insert: str, large: str, records: Sequence[Record]
 ) -> Iterator[tuple[str, list[object]]]:
-    group: list[Record] = []
+    rows: list[Record] = []
     size = 0
     any_large = False
     for record in records:
         length = len(record.workload)
-        if group and (len(group) == GROUP or size + length > STATEMENT_BYTES):
-            yield _build_insert(insert, group)
-            group, size = [], 0
+        if rows and (len(rows) == STATEMENT_ROWS or size + length > STATEMENT_BYTES):
+            yield _build_insert(insert, rows)
+            rows, size = [], 0
         if length > STATEMENT_BYTES:
             any_large = True
             yield large, [*record, _record_digest(record), 1]
         else:
-            group.append(record)
+            rows.append(record)
             size += length
-    if group:
-        yield _build_insert(insert, group)
-    if any_large:  # it inserts nothing, and lets go of the workload
+    if rows:
+        yield _build_insert(insert, rows)
+    if any_large:  # it inserts nothing, and frees the workload
         yield large, [0] * (_COLUMNS + 1)
 
 
-def _build_insert(insert: str, group: Sequence[Record]) -> tuple[str, list[object]]:
+def _build_insert(insert: str, rows: Sequence[Record]) -> tuple[str, list[object]]:
     values: list[object] = []
-    for record in group:
+    for record in rows:
         values += record
         values.append(_record_digest(record))
-    return insert + ",".join([_ROW] * len(group)), values
+    return insert + ",".join([_ROW] * len(rows)), values
 
 
 def _record_digest(record: Record) -> int:

@@ -2,7 +2,7 @@
 
 No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`
 and `nft list`, once for all questions, and `test`. Which questions there are, and their answers,
-is written in provision/remote/operations.py. An answer that cannot be had is its reason, never
+is written in provision/remote/questions.py. An answer that cannot be had is its reason, never
 "absent".
 """
 

@@ -2,7 +2,7 @@
 
 Like probe.py, it changes nothing on the host: it reads, runs commands that only look, connects to
 job servers to ask them how they are, and has `gearmand --check-queue` try their database. Its
-questions are written in provision/remote/operations.py.
+questions are written in provision/remote/questions.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from provision.fleet.desired_state import DesiredState, Roles
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
-from provision.remote.answers import JournalEntry, decode
+from provision.remote.answers import decode
+from provision.remote.replies import JournalEntry
 from provision.remote.session import Session
 from provision.report.events import Row
 

@@ -1,4 +1,4 @@
-"""What a host's agent may say: the shape of every message and answer, checked before it is used.
+"""What a host's agent may answer to a question: the shape of each, checked before it is used.
 
 A host may be compromised, and its agent replaced: what it says ends in plans, reports and other
 hosts' decisions. Whatever does not have the shape given here is a failure of that host alone.
@@ -35,79 +35,6 @@ def decode(raw: bytes, shape: type[Shape]) -> Shape:
 def check(value: Any, shape: Any) -> Any:
     """Decoded JSON data as ``shape``. Raises :class:`ValueError`."""
     return msgspec.convert(value, shape)
-
-
-# -- messages -----------------------------------------------------------------------------
-
-
-class Crash(TypedDict, total=False):
-    """May come in place of any message: the agent's traceback."""
-
-    crash: Text
-
-
-Answered = TypedDict("Answered", {"is": Any, "unknown": Text}, total=False)
-"""An answer to one question, or why there is none."""
-
-
-class Answers(Crash):
-    answers: list[Answered]
-
-
-class LockHolder(TypedDict, total=False):
-    """Who has locked a host; empty while they are about to say so."""
-
-    who: Name
-    since: Name
-    doing: Name
-    host: Name
-
-
-class LockReply(Crash, total=False):
-    """``holder`` None: the lock is ours. ``refused``: why it cannot be locked at all."""
-
-    refused: Text
-    holder: LockHolder | None
-
-
-class OutcomeFacts(TypedDict):
-    seconds: float
-    error: Text | None
-    output: str  # of a job that was done: its result
-
-
-class StepReply(Crash, total=False):
-    """How an operation went, or the request for its content."""
-
-    outcome: OutcomeFacts
-    send: int
-
-
-class RecordReply(Crash, total=False):
-    refused: Text | None
-
-
-class StreamReply(Crash, total=False):
-    """What a command says while it runs; at its end, its status or why there is none."""
-
-    said: str
-    ended: int | None
-    why: Text | None
-
-
-JournalEntry = TypedDict(
-    "JournalEntry",
-    {
-        "__REALTIME_TIMESTAMP": Annotated[str, msgspec.Meta(pattern=r"^\d{1,16}\Z")],  # us
-        "MESSAGE": NotRequired[Any],  # what its program likes; bytes if it is not UTF-8
-        "UNIT": NotRequired[Name | None],
-        "_SYSTEMD_UNIT": NotRequired[Name | None],
-    },
-)
-"""A line of `journalctl --output=json`."""
-
-
-# -- answers to questions -----------------------------------------------------------------
 
 
 class HostAnswer(TypedDict):

@@ -3,7 +3,7 @@
 A question is a tuple of strings, so equal questions of two resources are asked once. Its
 answer is JSON data, or :class:`Unknown` when it could not be had: never "absent" by mistake.
 
-Which questions and operations there are stands in provision/remote/operations.py.
+Which operations and questions there are is in operations.py and questions.py.
 
 A release's tar holds MANIFEST.json, wheels/ (what the venv gets) and installer/, the wheel of what
 installs them. It is unpacked as ROOT/releases/ID with a venv/ beside the wheels, and units/ for the
@@ -31,7 +31,7 @@ class Unknown:
 
 
 Answer = Any
-"""JSON data as provision/remote/operations.py says, None, or Unknown."""
+"""JSON data as provision/remote/questions.py says, None, or Unknown."""
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,14 @@
-"""The catalogue of what a host's agent can do and tell: one table each, all else derives from it.
+"""The catalogue of what a host's agent can do: one table, all else derives from it.
 
-``Operation`` and the plan check against these tables, so a resource that asks or does what is not
-in them is found by its own unit test. A test holds the agent and the tests' fake host against them.
+``Operation`` checks against it, so a resource that does what is not in it is found by its own unit
+test. A test holds the agent and the tests' fake host against it. What an agent can tell is in
+questions.py.
 """
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
-
-from provision.remote.answers import (
-    DiskAnswer,
-    GroupAnswer,
-    History,
-    HostAnswer,
-    MachineAnswer,
-    Marked,
-    Overrides,
-    PathAnswer,
-    ProcessAnswer,
-    QueueAnswer,
-    QueueCheckAnswer,
-    ReleasesAnswer,
-    Schedules,
-    ServerAnswer,
-    SpaceAnswer,
-    TableAnswer,
-    Texts,
-    TracesAnswer,
-    UnitAnswer,
-    Units,
-    UserAnswer,
-)
 
 Arguments = Mapping[str, Any]
 Commands = Sequence[Sequence[str]]
@@ -51,14 +27,6 @@ class OperationKind:
         return " && ".join(shlex.join(map(str, each)) for each in self.shell(arguments))
 
 
-@dataclass(frozen=True)
-class QuestionKind:
-    """``arguments`` follow the kind in the question's tuple; ``*name`` is any number of them."""
-
-    arguments: tuple[str, ...]
-    answer: Any  # a type, of provision/remote/answers.py; None: it does not exist
-
-
 def check_operation(kind: str, arguments: Arguments, content: object) -> None:
     """Raises :class:`ValueError` for an operation that no agent could carry out."""
     if kind not in OPERATIONS:
@@ -69,25 +37,6 @@ def check_operation(kind: str, arguments: Arguments, content: object) -> None:
         raise ValueError(f"operation {kind} takes {', '.join(known.arguments)}; given: {given}")
     if (content is not None) != known.content:
         raise ValueError(f"operation {kind} takes {'' if known.content else 'no '}content")
-
-
-def check_question(question: tuple[str, ...]) -> None:
-    """Raises :class:`ValueError` for a question that no agent could answer."""
-    kind, *given = question
-    if kind not in QUESTIONS:
-        raise ValueError(f"unknown question {kind!r}; expected one of {', '.join(QUESTIONS)}")
-    wanted = QUESTIONS[kind].arguments
-    fixed = [name for name in wanted if not name.startswith("*")]
-    if len(given) < len(fixed) or (len(given) > len(fixed) and len(fixed) == len(wanted)):
-        raise ValueError(f"question {kind} takes {', '.join(wanted) or 'nothing'}; given: {given}")
-
-
-def format_question(question: tuple[str, ...]) -> str:
-    """For people, without digests: that of a secret would help to guess it."""
-    kind, *given = question
-    known = QUESTIONS[kind].arguments
-    shown = [text for name, text in zip_longest(known, given) if name not in ("digest", "show")]
-    return " ".join([kind, *filter(None, shown)])
 
 
 def _owner(a: Arguments) -> list[str]:
@@ -304,47 +253,3 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: a["commands"],
     ),
 }
-
-QUESTIONS: dict[str, QuestionKind] = {
-    "host": QuestionKind((), HostAnswer),
-    "machine": QuestionKind((), MachineAnswer),
-    "disk": QuestionKind(("path",), DiskAnswer),
-    "group": QuestionKind(("name",), GroupAnswer | None),
-    "user": QuestionKind(("name",), UserAnswer | None),
-    "traces": QuestionKind(("name", "*places"), TracesAnswer | None),
-    "group_needs": QuestionKind(("name", "*places"), Texts | None),  # also at these places
-    # What deploys made there, by their mark; a place is a path or a pattern.
-    "marked": QuestionKind(("*places",), Marked),
-    # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
-    "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
-    # The schedules of the job server at its socket `admin`, by name; None when it does not answer.
-    "schedules": QuestionKind(("admin",), Schedules | None),
-    "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
-    "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
-    "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
-    "table": QuestionKind(("name",), TableAnswer),
-    "unit": QuestionKind(("name",), UnitAnswer | None),
-    "units": QuestionKind(("pattern",), Units),  # whose names match, as a shell's pattern does
-    "names": QuestionKind(("folder",), Texts),  # of what is there; none without the folder
-    # Files that change a unit from outside `own`, and what they say; None for a mask.
-    "overrides": QuestionKind(("name", "own"), Overrides),
-    "releases": QuestionKind(("root",), ReleasesAnswer),
-    # The last entries, oldest first; other versions of the toolkit wrote some of them.
-    "history": QuestionKind(("path", "number"), History),
-    "port": QuestionKind(("address", "port"), ProcessAnswer | None),  # who listens there
-}
-
-SURVEY: dict[str, QuestionKind] = {
-    "clock": QuestionKind((), float),  # seconds since 1970
-    "space": QuestionKind(("path",), SpaceAnswer),
-    "oom": QuestionKind(("since",), Texts),  # units that lost a process for want of memory
-    "lines": QuestionKind(("unit", "number"), Texts),  # the last that it logged
-    "said": QuestionKind(("unit", "number"), Texts),  # the last of its present run
-    "firewall": QuestionKind((), Texts),  # the rules that drop or reject something
-    "server": QuestionKind(("host", "port"), ServerAnswer),
-    # What `gearmand --check-queue`, `command`, says in a unit with these lines of a unit file.
-    "queue_check": QuestionKind(("properties", "*command"), QueueCheckAnswer),
-}
-"""What agent/survey.py answers besides."""
-
-QUESTIONS |= SURVEY

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from provision.errors import HostFailed
-from provision.remote.answers import StreamReply
 from provision.remote.handshake import START_TIMEOUT
+from provision.remote.replies import StreamReply
 
 LINE_LIMIT = 1 << 20  # characters of a line; what follows is told as another one
 Receive = Callable[[type[StreamReply], float, str], StreamReply]

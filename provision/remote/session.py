@@ -19,17 +19,7 @@ from threading import Event, Lock, Thread
 from typing import Any, TypeVar
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
-from provision.remote.answers import (
-    Answered,
-    Answers,
-    Crash,
-    LockHolder,
-    LockReply,
-    RecordReply,
-    StepReply,
-    check,
-    decode,
-)
+from provision.remote.answers import check, decode
 from provision.remote.handshake import (
     LINE_LIMIT,
     PYTHON,
@@ -41,7 +31,16 @@ from provision.remote.handshake import (
     shake_hands,
 )
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question, Unknown
-from provision.remote.operations import QUESTIONS
+from provision.remote.questions import QUESTIONS
+from provision.remote.replies import (
+    Answered,
+    AnswersReply,
+    Crash,
+    LockHolder,
+    LockReply,
+    RecordReply,
+    StepReply,
+)
 from provision.remote.running import Running
 
 AGENT = Path(__file__).parents[1] / "agent"
@@ -114,7 +113,7 @@ class Session:
         if not asked:
             return {}
         self._send({"do": "ask", "questions": asked})
-        answers = self._receive(Answers, ANSWER_TIMEOUT, "it was asked how it is")["answers"]
+        answers = self._receive(AnswersReply, ANSWER_TIMEOUT, "it was asked how it is")["answers"]
         now = time.time()
         if len(answers) != len(asked):
             raise HostFailed(f"{self.name}: {len(answers)} answers to {len(asked)} questions")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gearman_py.store import sqlite_file
 from gearman_py.store.base import Changes, Record, StoreError
 from gearman_py.store.sqlite import SQLiteStore
-from gearman_py.store.sqlite_statements import GROUP
+from gearman_py.store.sqlite_statements import STATEMENT_ROWS
 from tests.properties import depth
 from tests.tally import tally
 
@@ -108,7 +108,7 @@ def test_what_was_committed_is_read_back_as_it_was(
 
 def test_groups_of_any_size_are_one_commit(reopen: Open) -> None:
     start = 0
-    for size in (1, GROUP - 1, GROUP, GROUP + 1, 5 * GROUP + 7):
+    for size in (1, STATEMENT_ROWS - 1, STATEMENT_ROWS, STATEMENT_ROWS + 1, 5 * STATEMENT_ROWS + 7):
         add(reopen(), *(record(start + number) for number in range(size)))
         start += size
     assert [one.number for one in reopen().replay()] == list(range(start))
@@ -118,9 +118,9 @@ def test_group_that_fails_leaves_nothing_of_itself(reopen: Open) -> None:
     store = reopen()
     add(store, record(1))
     with pytest.raises(StoreError):
-        store.commit(Changes([*map(record, range(2, 2 * GROUP)), record(1)], {}, [1]))
-    add(store, record(2 * GROUP))
-    assert [one.number for one in reopen().replay()] == [1, 2 * GROUP]
+        store.commit(Changes([*map(record, range(2, 2 * STATEMENT_ROWS)), record(1)], {}, [1]))
+    add(store, record(2 * STATEMENT_ROWS))
+    assert [one.number for one in reopen().replay()] == [1, 2 * STATEMENT_ROWS]
 
 
 def test_file_is_its_owner_s_alone(reopen: Open, path: Path) -> None:

@@ -19,7 +19,8 @@ from provision.agent import (  # noqa: F401  these add operations
 from provision.agent.probe import Batch
 from provision.agent.survey import Survey
 from provision.remote.messages import Operation
-from provision.remote.operations import OPERATIONS, QUESTIONS, SURVEY, check_question
+from provision.remote.operations import OPERATIONS
+from provision.remote.questions import QUESTIONS, SURVEY, check_question
 from tests.provision.fake_host import FakeHost
 
 GIVEN = {"link", "content", "while_", "operation", "_", "self"}
