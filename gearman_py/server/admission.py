@@ -23,6 +23,7 @@ class Handshakes:
     def __init__(self, now: Callable[[], float], most: int = MAX_HANDSHAKES) -> None:
         self._now = now
         self._most = most
+        self.arriving = 0  # connections that were accepted and wait for room
         # Seconds for which each has waited for its peer: its turn may be late, which is our doing.
         self._waited: dict[asyncio.Task[None] | None, float] = {}
         self._waiting: dict[asyncio.Task[None] | None, float] = {}  # since when
@@ -31,6 +32,15 @@ class Handshakes:
 
     def __len__(self) -> int:
         return len(self._waited)
+
+    @contextlib.contextmanager
+    def arrival(self) -> Iterator[None]:
+        """While a connection that was accepted waits for room."""
+        self.arriving += 1
+        try:
+            yield
+        finally:
+            self.arriving -= 1
 
     def add(self, handshake: asyncio.Task[None]) -> None:
         """Count it until it has ended."""

@@ -20,7 +20,7 @@ from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
 from gearman_py.server import counts
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.message_progress import MessageProgress
-from gearman_py.server.peer_origin import describe_peer, name_operator
+from gearman_py.server.peer_origin import UNIX, describe_peer, name_operator
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent, has_unread, unacknowledged_bytes
 
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=0)  # we are told when the kernel takes no more
         address = transport.get_extra_info("peername")
-        host = str(address[0]) if isinstance(address, tuple) else "unix"
+        host = str(address[0]) if isinstance(address, tuple) else UNIX
         theirs = transport.get_extra_info("socket")
         number = theirs.fileno()
         # uvloop's own socket object duplicates the descriptor for each option.
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
             return None
         return ComingResult(self._decoder.begun, found[1], self.peer.running.get(found[2]))
 
-    def leave_client(self) -> None:
+    def leave_client(self, why: str = counts.DRAINED) -> None:
         """Close it if its peer is a client for which there is nothing to do here any more."""
         peer = self.peer
         if peer.operator or peer.turns or self._parted_at is not None or not self._is_settled():
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             self.flush()
         elif self._has_partial_message() or has_unread(self._socket):
             return
-        self._half_close(counts.DRAINED)
+        self._half_close(why)
 
     def _is_settled(self) -> bool:
         """Whether the peer has got everything that it asked for."""

@@ -36,7 +36,11 @@ GONE = "gone"  # the peer's host does not answer
 MEMORY = "memory"
 STORE = "store"  # the server does not know whether the peer's job was stored
 DRAINED = "drained"  # clients of a draining server leave for others
-CLOSE_REASONS = LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE, DRAINED
+RELAYED = "relayed"  # the peer is to leave the process that has its TLS session
+CLOSE_REASONS = (
+    *(LEFT, RESET, INVALID, LIMIT, UNREAD, SLOW, GONE, MEMORY, STORE, DRAINED),
+    RELAYED,
+)
 
 
 class ServerCounts:

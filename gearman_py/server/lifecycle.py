@@ -42,6 +42,7 @@ from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import DRAIN_INTERVAL, Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
 from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
+from gearman_py.server.relayed_connection import close_relayed
 from gearman_py.server.reload import Reload
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter, replay_store
@@ -219,6 +220,7 @@ async def _run_server(
         asyncio.create_task(watch_event_loop(listener.counts, queues)),
         asyncio.create_task(watch_certificate(settings, tls)),
         asyncio.create_task(listener.let_all_go()),
+        asyncio.create_task(close_relayed(listener, settings.tls_relay_time)),
         asyncio.create_task(_drain_queues(draining, servers, broker, stop)),
         asyncio.create_task(_finish_running_jobs(told, settings.drain_timeout, broker, stop)),
     ]

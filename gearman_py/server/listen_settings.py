@@ -71,6 +71,14 @@ class ListenSettings:
     ssl_key: str = option(
         "/etc/ssl/certs/gearmand.key", "--ssl-key", "our private key", metavar="FILE"
     )
+    tls_relay_time: float = option(
+        3600.0,
+        "--tls-relay-time",
+        "a process that was replaced by a reload relays the TLS connections it had; close them "
+        "after SECONDS, each between two jobs (3600)",
+        type=float,
+        metavar="SECONDS",
+    )
 
     @property
     def tls(self) -> TLS | None:

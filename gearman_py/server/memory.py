@@ -49,6 +49,14 @@ def resident_bytes() -> int:
     return int(os.pread(_open_statm(os.getpid()), 200, 0).split()[1]) * PAGE
 
 
+def bytes_of(process: int) -> int:
+    """Return the resident set size of another process, in bytes; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
+    except OSError:
+        return 0
+
+
 @cache
 def _open_statm(process: int) -> int:
     """Kept open, so that it can be read at the limit of open files too."""

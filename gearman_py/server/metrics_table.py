@@ -22,6 +22,7 @@ from gearman_py.server.metric import (
     per_server,
 )
 from gearman_py.server.process_metrics import PROCESS_METRICS
+from gearman_py.server.relayed_connection import relayed_connections
 from gearman_py.server.safety_metrics import SAFETY_METRICS
 from gearman_py.server.store_writer import StoreWriter
 
@@ -141,6 +142,12 @@ METRICS = (
         "gauge",
         "Connections of clients, workers and operators.",
         lambda listener: len(listener.connections),
+    ),
+    per_server(
+        "gearman_relayed_connections",
+        "gauge",
+        "Those of them whose TLS a process does that was replaced by a reload.",
+        lambda listener: len(relayed_connections(listener)),
     ),
     per_server(
         "gearman_accepting_jobs",

@@ -9,6 +9,8 @@ from gearman_py.protocol.http import Request
 from gearman_py.server.connection import Connection
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import Listener
+from gearman_py.server.relayed_connection import RelayedConnection, RelayedHTTPConnection
+from gearman_py.server.tls_transport import TLSTransport
 
 
 def is_alive(connection: Connection) -> bool:
@@ -20,6 +22,8 @@ def pack_connection(connection: Connection) -> Section:
     """The state of a connection, without that of its peer."""
     unread, skip, dead = connection._decoder.pack()
     unsent = connection._unsent
+    if isinstance(connection.transport, TLSTransport):
+        unsent = None  # this process sends it
     facts = {
         "received": connection.received,
         "decoder": [as_text(unread), skip, dead],
@@ -31,6 +35,10 @@ def pack_connection(connection: Connection) -> Section:
     }
     if isinstance(connection, HTTPConnection):
         facts["http"] = _pack_http(connection)
+    if isinstance(connection.transport, TLSTransport):
+        facts["relayed"] = 0.0
+    elif isinstance(connection, RelayedConnection):
+        facts["relayed"] = connection._server.now() - connection.since
     return facts
 
 
@@ -56,8 +64,11 @@ def _pack_request(request: Request | None) -> Any:
 
 def new_connection(listener: Listener, peer: Peer, facts: Section) -> Connection:
     """A connection for a peer that was passed on; `resume_connection` follows."""
-    kind = HTTPConnection if "http" in facts else Connection
-    return kind(listener, known=peer)
+    http = "http" in facts
+    if "relayed" in facts:
+        since = listener.now() - facts["relayed"]
+        return (RelayedHTTPConnection if http else RelayedConnection)(listener, peer, since)
+    return (HTTPConnection if http else Connection)(listener, known=peer)
 
 
 def resume_connection(connection: Connection, facts: Section, early: bytes) -> None:

@@ -3,27 +3,27 @@
 import asyncio
 import pwd
 import socket
-from struct import Struct
 
 from gearman_py.broker.state import Peer
+from gearman_py.net.abstract_socket import read_owner
 from gearman_py.protocol.text import printable
 
-UCRED = Struct("3i")  # unix(7)
+UNIX = "unix"  # the address of a peer at a Unix socket
 
 
 def name_operator(peer: Peer, at: socket.socket) -> str:
     """Who gives a command: the user or the address, after the id that the client gave itself."""
-    place = _name_user(at) or peer.address
+    place = _name_user(peer, at) or peer.address
     if peer.client_id == b"-":
         return place
     return f"{printable(peer.client_id).decode(errors='replace')} at {place}"
 
 
-def _name_user(peer: socket.socket) -> str:
+def _name_user(peer: Peer, at: socket.socket) -> str:
     """The user at the other end of a Unix socket; "" for another connection."""
-    if peer.fileno() < 0 or peer.family != socket.AF_UNIX:
+    if at.fileno() < 0 or peer.address != UNIX:  # a relayed peer's user is not known
         return ""
-    _, user, _ = UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    _, user = read_owner(at)
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -32,19 +32,20 @@ def _name_user(peer: socket.socket) -> str:
 
 def describe_peer(peer: Peer, at: socket.socket, transport: asyncio.Transport) -> str:
     """A connection, as the log names it."""
-    facts = [f"connection {peer.number}", *_describe_origin(at, transport)]
+    facts = [f"connection {peer.number}", *_describe_origin(peer, at, transport)]
     if peer.client_id != b"-":
         facts.append("id " + printable(peer.client_id).decode(errors="replace"))
     return f"{peer.address} ({', '.join(facts)})"
 
 
-def _describe_origin(peer: socket.socket, transport: asyncio.Transport) -> list[str]:
+def _describe_origin(peer: Peer, at: socket.socket, transport: asyncio.Transport) -> list[str]:
     """The peer's port, or on a Unix socket its process and user; nothing once it is closed."""
-    if peer.fileno() < 0:
+    if at.fileno() < 0:
         return []
-    if peer.family == socket.AF_UNIX:
-        found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-        process, user, _ = UCRED.unpack(found)
-        return [f"process {process}", f"user {user}"]
+    if at.family == socket.AF_UNIX:
+        process, user = read_owner(at)
+        if peer.address == UNIX:
+            return [f"process {process}", f"user {user}"]
+        return [f"relayed by process {process}"]
     address = transport.get_extra_info("peername")
     return [f"port {address[1]}"] if address else []

@@ -26,8 +26,9 @@ from gearman_py.sdnotify import notify
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
-from gearman_py.server.memory import allowed_bytes, resident_bytes
+from gearman_py.server.memory import allowed_bytes, bytes_of, resident_bytes
 from gearman_py.server.passed_connection import is_alive, pack_connection
+from gearman_py.server.relayed_connection import relayed_connections
 from gearman_py.server.reload_channel import (
     FORMAT,
     GO,
@@ -43,18 +44,20 @@ from gearman_py.server.reload_channel import (
 )
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
-from gearman_py.server.tls_transport import TLSTransport
+from gearman_py.server.tls_relay import TLSRelay
 from gearman_py.store.base import StoreError
 
 log = logging.getLogger("gearmand")
 
 SECTION_CONNECTIONS = 256
+NO_PAIRS = "no socket pairs for TLS connections (see --file-descriptors)"
 ACCEPT_PAUSE = 1.0  # seconds to wait when new programs cannot be accepted
 KILL_TIMEOUT = 5.0  # seconds for a process that was killed to be gone
 # Turns of the event loop in which accepted connections are made: asyncio's takes two.
 MIN_TURNS, MAX_TURNS = 3, 100
 LINGER_TIMEOUT = 10.0  # seconds to end the connections that are being closed
 LINGER_INTERVAL = 0.05
+HANDSHAKE_INTERVAL = 0.01  # seconds between two looks at the handshakes that are to end first
 STANDARD_STREAMS = 0, 1, 2
 ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC"
 # Settings that cannot be changed by a reload, as they say what is passed on.
@@ -85,6 +88,7 @@ class Reload:
         self._listener, self._doors, self._settings = listener, doors, settings
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
+        self._relay = TLSRelay()
 
     async def wait(self) -> None:
         """Wait for new programs; this process ends when one has taken its place."""
@@ -105,17 +109,11 @@ class Reload:
                     await self._answer(channel)
 
     async def _answer(self, channel: ReloadChannel) -> None:
+        self._relay = TLSRelay()
         try:
-            channel.check_user()
-            hello = await asyncio.to_thread(channel.receive)
-            self._check_request(hello)
-            channel.send(self._describe())
-            await asyncio.to_thread(channel.expect, READY)
-            ahead = await self._copy_ahead(channel)
-            await self._await_closed()
-            connections = await self._pause(channel, ahead)
+            count = await self._hand_over(channel)
         except ReloadError as error:
-            self._accept(paused=False)
+            self._go_on()
             log.warning("not reloaded, going on: %s", error)
             with contextlib.suppress(ReloadError):
                 channel.refuse(str(error))
@@ -123,15 +121,29 @@ class Reload:
                 _kill_process(channel)
             return
         except Exception:  # peers must not suffer from a mistake here
-            self._accept(paused=False)
+            self._go_on()
             log.exception("not reloaded, going on")
             return
         process, _ = channel.other
         notify(f"MAINPID={process}")
-        log.info("process %d has taken over %d connections", process, len(connections))
+        log.info("process %d has taken over %d connections", process, count)
         # The event loop would still write to connections that another process serves.
+        if self._relay:
+            self._relay.run(self._listener)
         logging.shutdown()
         os._exit(0)
+
+    async def _hand_over(self, channel: ReloadChannel) -> int:
+        """Pass everything on; return the number of connections."""
+        channel.check_user()
+        hello = await asyncio.to_thread(channel.receive)
+        self._check_request(hello)
+        channel.send(self._describe())
+        await asyncio.to_thread(channel.expect, READY)
+        ahead = await self._copy_ahead(channel)
+        await self._await_closed()
+        await self._await_handshakes()
+        return await self._pause(channel, ahead)
 
     def _check_request(self, hello: Section) -> None:
         readable = hello.get("reads", [hello.get("state")])
@@ -150,22 +162,18 @@ class Reload:
             raise ReloadError("the server is stopping")
         if listener.broker.mover is not None:
             raise ReloadError("an operator moves its jobs to another server")
-        needed, allowed = 2 * resident_bytes(), allowed_bytes()
+        relays = {each.relay for each in relayed_connections(listener)}
+        needed, allowed = 2 * resident_bytes() + sum(map(bytes_of, relays)), allowed_bytes()
         if needed > allowed:
+            beside = f", and relays of TLS connections ({len(relays)})," if relays else ""
             raise ReloadError(
-                f"two processes of its size need {needed >> 20} MiB, and {allowed >> 20} MiB are "
-                "allowed: raise MemoryMax= of its unit, or restart it"
+                f"two processes of its size{beside} need {needed >> 20} MiB, and "
+                f"{allowed >> 20} MiB are allowed: raise MemoryMax= of its unit, or restart it"
             )
         if os.getpid() == 1:
             raise ReloadError("the server is process 1, with which its container would end")
         if listener.store_writer is not None and listener.store_writer.broken:
             raise ReloadError("the queue can no longer be trusted")
-        transports = [each.transport for each in listener.connections.values()]
-        secret = sum(isinstance(transport, TLSTransport) for transport in transports)
-        if secret := secret + len(listener.handshakes):
-            raise ReloadError(
-                f"{secret} TLS connections: cannot be handed over yet; nothing was changed"
-            )
 
     def _describe(self) -> Section:
         """What the new program must know before it is ready."""
@@ -195,21 +203,35 @@ class Reload:
         ):
             await asyncio.sleep(LINGER_INTERVAL)
 
+    async def _await_handshakes(self) -> None:
+        """Wait for TLS handshakes to end, while new peers wait in the kernel."""
+        self._accept(paused=True)
+        handshakes = self._listener.handshakes
+        while handshakes or handshakes.arriving:
+            handshakes.make_room()  # one whose peer is slow does not hold up the reload
+            await asyncio.sleep(HANDSHAKE_INTERVAL)
+
     async def _await_accepted(self) -> None:
         """Wait for connections that were accepted a moment ago: what follows does not wait."""
-        self._accept(paused=True)
         for turn in range(MAX_TURNS):
             if turn >= MIN_TURNS and not self._listener.accepted:
                 return
             await asyncio.sleep(0)
+
+    def _go_on(self) -> None:
+        self._accept(paused=False)
+        self._relay.close()
 
     def _accept(self, *, paused: bool) -> None:
         # uvloop does not ask, and needs not: it makes a connection when it accepts it.
         for door in self._doors:
             door.socket.paused = paused
 
-    async def _pause(self, channel: ReloadChannel, ahead: AheadCopy) -> list[Connection]:
-        """Pass on everything, also the queue's store, while peers wait; return the connections."""
+    async def _pause(self, channel: ReloadChannel, ahead: AheadCopy) -> int:
+        """Pass on everything, also the queue's store, while peers wait.
+
+        Returns the number of connections.
+        """
         writer = self._listener.store_writer
         if writer is None:
             await self._await_accepted()
@@ -236,8 +258,9 @@ class Reload:
 
     def _pass_on(
         self, channel: ReloadChannel, ahead: AheadCopy, values: Section, descriptors: Sequence[int]
-    ) -> list[Connection]:
-        """Pass on everything; return the connections. Raises ReloadError if that failed."""
+    ) -> int:
+        """Pass on everything; return the number of connections. Raises ReloadError if that
+        failed."""
         channel.allow(PAUSE_TIMEOUT)
         self._check_state()
         listener = self._listener
@@ -246,6 +269,10 @@ class Reload:
             for connection in listener.connections.values()
             if isinstance(connection, Connection) and is_alive(connection)
         ]
+        try:
+            numbers = [self._relay.find_descriptor(each) for each in connections]
+        except OSError as error:
+            raise ReloadError(f"{NO_PAIRS}: {error.strerror}") from error
         channel.send(
             {
                 "doors": [[door.kind, str(door.made or "")] for door in self._doors],
@@ -261,7 +288,7 @@ class Reload:
                 *STANDARD_STREAMS,
                 *descriptors,
                 *(door.socket.fileno() for door in self._doors),
-                *(each.transport.get_extra_info("socket").fileno() for each in connections),
+                *numbers,
             ]
         )
         for start in range(0, len(connections), SECTION_CONNECTIONS):
@@ -272,7 +299,7 @@ class Reload:
             channel.send(section)
         channel.expect(TAKEN)
         self._confirm(channel)
-        return connections
+        return len(connections)
 
     def _confirm(self, channel: ReloadChannel) -> None:
         channel.send_word(GO)

@@ -58,9 +58,10 @@ class TLSAcceptor:
                 self._warn_rarely("cannot accept connections", os.strerror(error.errno or 0))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            await asyncio.sleep(0)  # others are served amid a flood of connections too
-            while not self._handshakes.has_room():  # noqa: ASYNC110 - others end, or have had their time
-                await asyncio.sleep(ROOM_INTERVAL)
+            with self._handshakes.arrival():
+                await asyncio.sleep(0)  # others are served amid a flood of connections too
+                while not self._handshakes.has_room():  # noqa: ASYNC110 - others end, or have had their time
+                    await asyncio.sleep(ROOM_INTERVAL)
             if not self._has_room(accepted.fileno()):
                 accepted.close()
                 continue

@@ -100,6 +100,16 @@ class TLSTransport(asyncio.Transport):
         if not self._closing:
             self.resume_reading()
 
+    def move_to(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        """Go on in another event loop; the one before may not run any more."""
+        self._loop, self._protocol = loop, protocol
+        self._reading = self._writing = self._full = False
+        self._high = 2**16
+        protocol.connection_made(self)
+        self._watch_writing(bool(self._unsent))
+        self._check_fullness()
+        self.resume_reading()
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         match name:
             case "socket" | "ssl_object":

@@ -241,7 +241,9 @@ class Batch:
             "program": runs or None,
             "config": variable_of(pid, "GEARMAN_CONFIG"),
             "reload_key": variable_of(pid, "GEARMAN_RELOAD_KEY"),
-            "room_for_two": has_room_for_two(pid, found["MemoryMax"]) if pid else None,
+            "room_for_two": (
+                has_room_for_two(pid, found["ControlGroup"], found["MemoryMax"]) if pid else None
+            ),
             "outdated": self._why_outdated(name, pid, runs) if pid else None,
         }
 

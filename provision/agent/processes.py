@@ -89,12 +89,24 @@ def variable_of(pid: int, name: str) -> str | None:
     return found[1] if found else None
 
 
-def has_room_for_two(pid: int, limit: str) -> bool:
-    """Whether a second process of its size fits into its unit's limit of memory."""
-    pages = _read_proc(f"/proc/{pid}/statm").split()
-    if len(pages) < 2 or not limit.isdigit():  # gone, or without a limit
+def has_room_for_two(pid: int, group: str, limit: str) -> bool:
+    """Whether a second process of its size fits into its unit's limit of memory.
+
+    Other processes of the unit (relays of TLS connections) count too.
+    """
+    own = _resident_bytes(pid)
+    if not own or not limit.isdigit():  # gone, or without a limit
         return True
-    return 2 * int(pages[1]) * os.sysconf("SC_PAGE_SIZE") <= int(limit)
+    files = (f"{group}/cgroup.procs", f"/systemd{group}/cgroup.procs")  # v2, v1
+    found = "".join(_read_proc(f"/sys/fs/cgroup{file}") for file in files).split()
+    others = {int(each) for each in found} - {pid}
+    return 2 * own + sum(map(_resident_bytes, others)) <= int(limit)
+
+
+def _resident_bytes(pid: int) -> int:
+    """The resident set size of a process; 0 if it is gone."""
+    pages = _read_proc(f"/proc/{pid}/statm").split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else 0
 
 
 def count_oom_kills(group: str) -> int:

@@ -1,5 +1,6 @@
 """A fleet that speaks TLS: one variable turns it on, and nobody else is let in."""
 
+import contextlib
 import re
 import shutil
 import socket
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from gearman_py import Client, GearmanError
+from gearman_py.protocol.packets import Packet
 from provision.commands.smoke import smoke
 from provision.doctor.doctor import doctor
 from provision.fleet import begin, deploy
@@ -18,6 +20,7 @@ from provision.options import Options
 from roles import ROLES
 from tests.attacks import attack
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER, root
+from tests.peer import Peer
 from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +148,46 @@ def test_a_certificate_is_renewed_before_it_ends_and_nothing_is_restarted(
         assert smoke(secured) == 0
     finally:
         variables.write_text(said)
+
+
+def test_a_job_server_is_reloaded_under_its_connections(
+    lab: ModuleType, secured: Path, tmp_path: Path
+) -> None:
+    """systemd follows the new process, and stops the one that relays with it."""
+    files = worker_s_own(lab, tmp_path / "files")
+    context = ssl.create_default_context(cafile=str(secured / "tls" / "ca.pem"))
+    context.load_cert_chain(files / "host.pem", files / "host.key")
+    with contextlib.ExitStack() as opened:
+        client, worker = Peer(SERVER), Peer(SERVER)
+        for peer in (client, worker):
+            peer.socket = context.wrap_socket(peer.socket, server_hostname=SERVER[0])
+            opened.enter_context(peer.socket)
+        worker.say(Packet.CAN_DO, b"held")
+        _, handle = client.ask(Packet.SUBMIT_JOB, b"held", b"", b"w")
+        assert worker.ask(Packet.GRAB_JOB)[1] == handle
+        pids = [main_process(lab)]
+        for _ in range(2):
+            root(lab, "server1", "systemctl reload gearmand")
+            pids.append(main_process(lab))
+        assert len(set(pids)) == 3
+        watched = "systemctl show -P WatchdogTimestampMonotonic gearmand"
+        before = root(lab, "server1", watched)
+        await_true(lambda: root(lab, "server1", watched) != before, interval=0.5)
+        worker.say(Packet.WORK_COMPLETE, handle, b"r")
+        assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+        assert main_process(lab) == pids[-1]
+        assert root(lab, "server1", "systemctl show -P NRestarts gearmand") == "0\n"
+        assert "gearman-relay" in root(lab, "server1", f"cat /proc/{pids[0].strip()}/comm")
+        assert smoke(secured) == 0
+        root(lab, "server1", "systemctl restart gearmand")
+        assert client.closed()
+        assert worker.closed()
+    assert root(lab, "server1", f"ls -d /proc/{pids[0].strip()} || echo none") == "none\n"
+    assert smoke(secured) == 0
+
+
+def main_process(lab: ModuleType) -> str:
+    return root(lab, "server1", "systemctl show -P MainPID gearmand")
 
 
 def test_another_authority_takes_the_place_of_one_that_is_lost(

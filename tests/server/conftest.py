@@ -1,13 +1,16 @@
 """Servers and connections that end with their test."""
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.job_servers import Address, GearmandProcess
+from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
+from tests.server.reloaded import Server
 
 
 @pytest.fixture
@@ -39,3 +42,25 @@ def connect(start: Callable[..., GearmandProcess]) -> Iterator[Callable[..., Pee
             return peer
 
         yield begin
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server; the last that took its place ends with the test."""
+    servers: list[Server] = []
+
+    def begin(
+        *arguments: str,
+        program: tuple[str, ...] = tuple(OUR_GEARMAND[1:]),
+        connect: Callable[[Address], Peer] = Peer,
+    ) -> Server:
+        words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
+        servers.append(Server(GearmandProcess(words, tmp_path, program=program), program, connect))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGKILL)
+        server.process.kill()
+        server.process.process.wait()

@@ -32,8 +32,9 @@ from gearman_py.server.reload_channel import (
 )
 from tests.attacks import attack
 from tests.interop.programs import KINDS, command
-from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
+from tests.job_servers import OUR_GEARMAND, Address
 from tests.peer import Peer
+from tests.server.reloaded import Server, run_reload
 from tests.waiting import LIMIT, await_result, await_true
 
 Connect = Callable[..., Peer]
@@ -66,56 +67,6 @@ from tests.squatter import taken_names
 with taken_names(f"gearmand-reload-{os.getpid()}", f"gearmand-reload-{os.getpid()}-f00"):
     sys.exit(main())
 """
-
-
-def run_reload(
-    process: int, *options: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])
-) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, *program, "--reload", str(process), *options]
-    return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
-
-
-class Server:
-    """A server and those that take its place; ``pid`` is the one that serves now."""
-
-    def __init__(self, process: GearmandProcess, program: tuple[str, ...]) -> None:
-        self.process, self._program = process, program
-        self.address = process.listening()
-        self.pid = process.process.pid
-
-    def reload(self, *options: str) -> None:
-        before = self.pid
-        done = run_reload(before, *options, program=self._program)
-        assert (done.returncode, done.stderr) == (0, "")
-        self.pid = self.serving_process()
-        assert self.pid != before
-
-    def serving_process(self) -> int:
-        with contextlib.closing(Peer(self.address).socket) as connected:
-            connected.sendall(b"getpid\r\n")
-            return int(connected.recv(100).split()[1])
-
-    def end(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
-        await_true(lambda: not Path(f"/proc/{self.pid}").exists())
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts a server; the last that took its place ends with the test."""
-    servers: list[Server] = []
-
-    def begin(*arguments: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])) -> Server:
-        words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-        servers.append(Server(GearmandProcess(words, tmp_path, program=program), program))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGKILL)
-        server.process.kill()
-        server.process.process.wait()
 
 
 @pytest.fixture

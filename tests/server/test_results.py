@@ -13,7 +13,7 @@ from gearman_py import AdminClient, Client, UnknownJob
 from gearman_py.protocol.packets import Packet
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
-from tests.server.test_reload import run_reload
+from tests.server.reloaded import run_reload
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 

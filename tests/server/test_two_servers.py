@@ -25,7 +25,7 @@ from tests.job_servers import GearmandProcess
 from tests.ports import reserve_port
 from tests.server import databases
 from tests.server.databases import Postgres, Redis, Wire
-from tests.server.test_reload import run_reload
+from tests.server.reloaded import run_reload
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
