@@ -135,7 +135,7 @@ def first_able(
             try:
                 answer = method(member, *args, **named)
             except AdminError as error:
-                if not (is_unknown_command(error) or "cronsim" in str(error)):
+                if not (is_unknown_command(error) or "NO_SCHEDULES" in str(error)):
                     raise
                 unable.append(error)
             else:

@@ -22,7 +22,13 @@ from gearman_py.broker.job_listing import PRIORITY_NAMES
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.schedule_runs import submit_run
-from gearman_py.broker.schedules import MAX_SCHEDULES, MISSED, Schedule, make_schedule_job
+from gearman_py.broker.schedules import (
+    MAX_SCHEDULES,
+    MISSED,
+    NoSchedules,
+    Schedule,
+    make_schedule_job,
+)
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.text import OK, error, printable, value
 
@@ -100,6 +106,8 @@ def _set_schedule(broker: Rules, peer: Peer, name: bytes, words: Sequence[bytes]
     try:
         new = _read_facts(name, facts)
         new.next = broker.next_run(new.cron, new.zone, broker.time_of_day())
+    except NoSchedules as why:
+        return error(b"NO_SCHEDULES", printable(str(why).encode()))
     except ValueError as why:
         return error(b"INVALID_ARGUMENTS", printable(str(why).encode()))
     if new.next == inf:

@@ -24,12 +24,16 @@ LATE = 60.0  # seconds after which a run counts as missed
 
 NextRun = Callable[[str, str, float], float]
 """When a crontab expression in a time zone matches next after a time (seconds since 1970; inf:
-never). Raises ValueError."""
+never). Raises ValueError; NoSchedules if none can be worked out."""
+
+
+class NoSchedules(ValueError):
+    """Nothing here can tell when a crontab expression matches."""
 
 
 def without_schedules(cron: str, zone: str, after: float) -> float:
     """Refuses every expression."""
-    raise ValueError("this broker has no schedules")
+    raise NoSchedules("this broker has no schedules")
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from datetime import datetime
 from math import inf
 
+from gearman_py.broker.schedules import NoSchedules
 from gearman_py.optional_module import import_optional
 
 FIELDS = 5
@@ -11,12 +12,13 @@ FIELDS = 5
 def next_run(cron: str, zone: str, after: float) -> float:
     """The next time after ``after`` (seconds since 1970) in a time zone; inf: there is none.
 
-    Raises ValueError if the expression or the zone is not known, or cronsim is not installed.
+    Raises ValueError if the expression or the zone is not known, NoSchedules if cronsim is not
+    installed.
     """
     from zoneinfo import ZoneInfo  # few servers need it
 
     cronsim = import_optional(
-        "cronsim", "schedules need cronsim", "'gearman_py[schedules]'", ValueError
+        "cronsim", "schedules need cronsim", "'gearman_py[schedules]'", NoSchedules
     )
     try:
         start = datetime.fromtimestamp(after, ZoneInfo(zone))

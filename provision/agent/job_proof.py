@@ -22,6 +22,7 @@ from provision.agent.link import FrameLink
 from provision.agent.processes import is_run_from, pids_of_unit
 
 MODULE = "venv/lib/python3*/site-packages/gearman_py/worker/job_proof.py"
+# As gearman_py/worker/job_proof.py has them, which is not here to import; a test compares.
 KEY_LINK = "/memfd:gearman-proof-key"
 KEY_SIZE = 32
 UNIQUE_PREFIX = "gearman-proof-"

@@ -36,7 +36,7 @@ from provision.agent.processes import (
 from provision.agent.queue_file import count_jobs
 from provision.agent.schedules import list_schedules
 from provision.agent.system import SYSTEMD, describe_system, run_query
-from provision.agent.units import find_overrides, find_units, why_outdated
+from provision.agent.units import find_overrides, find_units, read_units, why_outdated
 
 UNIT = (
     *("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload"),
@@ -259,6 +259,9 @@ class Batch:
 
     def ask_units(self, pattern: str) -> Any:
         return find_units(pattern, self._unit_states)
+
+    def ask_unit_texts(self, pattern: str) -> Any:
+        return read_units(pattern)
 
     @_Once
     def _unit_states(self) -> dict[str, str]:

@@ -55,6 +55,13 @@ def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool
     }
 
 
+def read_units(pattern: str) -> dict[str, str]:
+    """What the unit files of ours say whose names match."""
+    names = sorted(fnmatch.filter(os.listdir(OWN), pattern))
+    texts = {name: _read_override(f"{OWN}/{name}") for name in names if is_ours(f"{OWN}/{name}")}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 def _is_own_unit(name: str) -> bool:
     """Whether a deploy made its file: its own one, or that of its template."""
     own = f"{OWN}/{name}"

@@ -9,13 +9,14 @@ one fails, the others are not begun either.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from provision.errors import Interrupted, RolledBack
+from provision.errors import Interrupted, Locked, RolledBack
 from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
-from provision.fleet.begin import CHANGES_PENDING, begin_changes
+from provision.fleet.begin import CHANGES_PENDING, begin_changes, lock_hosts
 from provision.fleet.changed_servers import changes_server, try_server
 from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
 from provision.fleet.choice import (
@@ -28,7 +29,7 @@ from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import refuse_missing_files, tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
-from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement
+from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement, interrupted_deploy
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -69,8 +70,11 @@ def deploy(
     """
     with Run(folder, roles, options, connect, _chosen(release)) as run:
         status = begin_changes(run, "Apply", partial(_show_plan, run))
+        left = [each for each in run.host_runs if run.is_well(each) and _is_left(each)]
         if status is None:
             change_hosts(run)
+        if left and (status is None or not run.pending):
+            _record_end(run, left)
         return run.status if status is None else status
 
 
@@ -205,6 +209,21 @@ def _record_begin(run: Run, host_run: HostRun) -> None:
     """That changes begin on a host stays in its history if they never come to an end."""
     if not host_run.is_begun:
         run.record(host_run, result=BEGUN)
+
+
+def _is_left(host_run: HostRun) -> bool:
+    """Whether an interrupted deploy did all that was to do on a host, and did not come to tell."""
+    past = host_run.answers[PAST_RUNS]
+    return not host_run.plan.changes and bool(interrupted_deploy(host_run.name, past))
+
+
+def _record_end(run: Run, left: Iterable[HostRun]) -> None:
+    """That a deploy has come to its end on these hosts; another run may tell it itself."""
+    with suppress(Locked):
+        lock_hosts(run)
+        for host_run in left:
+            run.record(host_run)
+            run.report.say(interrupted_deploy(host_run.name, host_run.answers[PAST_RUNS]))
 
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:

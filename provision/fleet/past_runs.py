@@ -5,16 +5,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from provision.build import ON_HOSTS
+from provision.errors import Interrupted, ToolkitError
 from provision.fleet.host_run import HostRun
 from provision.fleet.pool import describe_operator
 from provision.remote.messages import Question
 
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"
 PAST_RUNS: Question = ("history", HISTORY_FILE, "50")
-BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok" and "failed: ..."
+BEGUN, PUT_BACK = "begun", "rolled back"  # results, besides "ok"
+FAILED = "failed: "  # and why
 ENDED = ("ok", PUT_BACK)  # results of runs that came to their end on a host
 BACK = "back"  # set in the entries of a rollback
 RETIRES = "retires"  # set in those of a retirement, on hosts that leave
+GATED = "gated"  # set in those of upgrades and rollbacks, which see whether a host works
 FACTS: tuple[Question, ...] = (("host",), ("releases", ON_HOSTS), PAST_RUNS)
 
 
@@ -33,6 +36,21 @@ def is_unfinished(host_run: HostRun) -> bool:
         if entry.get("result") == BEGUN and RETIRES not in entry:
             return host_run.track.move_in(entry)[1] == host_run.release
     return False
+
+
+def interrupted_deploy(host: str, past: Sequence[Mapping[str, Any]]) -> str:
+    """That a deploy of a host was left, of which nothing is left to do; "" if none was left."""
+    for entry in reversed(past):
+        result = str(entry.get("result", ""))
+        if result == BEGUN and not {RETIRES, GATED} & entry.keys():
+            at = format_moment(entry["at"])
+            return (
+                f"{host}: the deploy that {entry.get('who')} began at {at} is finished: nothing of "
+                "it was left to do"
+            )
+        if result in (*ENDED, BEGUN) or result.startswith(FAILED):
+            return ""
+    return ""
 
 
 def format_moment(at: str) -> str:
@@ -62,12 +80,18 @@ def is_retiring(host_run: HostRun) -> bool:
     return bool(begun_retirement(host_run.name, host_run.answers[PAST_RUNS]))
 
 
+def describe_failure(error: ToolkitError) -> str:
+    """The result of a run that it ended on a host."""
+    first = str(error).splitlines()[0]
+    return first if isinstance(error, Interrupted) else f"{FAILED}{first}"
+
+
 def write_entry(
-    host_run: HostRun, run_id: str, result: str, seconds: float, *, back: bool, retires: bool
+    host_run: HostRun, run_id: str, result: str, seconds: float, flags: Mapping[str, bool]
 ) -> None:
     """Tell the host what was done to it, or begins there. Raises :class:`ToolkitError`.
 
-    ``back``: by a rollback. ``retires``: by a retirement, in which it leaves.
+    ``flags``: BACK, RETIRES and GATED.
     """
     entry: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,8 +101,7 @@ def write_entry(
         "release": host_run.release,
         "from": host_run.release_before,
         **({"apps": moves} if (moves := _app_moves(host_run)) else {}),
-        **({BACK: True} if back else {}),
-        **({RETIRES: True} if retires else {}),
+        **{name: True for name, is_set in flags.items() if is_set},
         "changes": host_run.applied,
         "result": result,
         "seconds": round(seconds, 1),

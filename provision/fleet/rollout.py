@@ -15,6 +15,7 @@ from pathlib import Path
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import health_check
 from provision.fleet import pool as hosts
+from provision.fleet.bad_releases import mark_bad
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
 from provision.fleet.changed_servers import serves_before, try_switch
@@ -35,6 +36,7 @@ from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.report.folding import fold_hosts, fold_names
 from provision.resources.base import Change
 from provision.resources.kept import as_kept, as_ran, without_new_workers
+from provision.resources.release import OldReleases
 
 CAREFUL = RolloutPolicy()
 OLDER_THAN_WORKER = (
@@ -193,7 +195,7 @@ class Rollout:
         for host_run in filter(self._run.is_well, self._run.host_runs):
             origin = self._origin[host_run.name]
             if origin in left and origin != host_run.release:
-                self._mark_bad(host_run, origin, f"rolled back by {who}")
+                mark_bad(host_run, origin, f"rolled back by {who}")
 
     def _stage_host(self, host_run: HostRun) -> None:
         try:
@@ -252,7 +254,7 @@ class Rollout:
         reason = f"{first}: {str(error).splitlines()[0]}"
         for host_run in run.host_runs if self._guilty and not self._blame else ():
             if self._origin[host_run.name] != host_run.release:  # else only settings were to change
-                self._mark_bad(host_run, host_run.release, reason)
+                mark_bad(host_run, host_run.release, reason)
         if self._stuck:
             run.report.say("not every host is back")
             return HostFailed.status
@@ -286,6 +288,8 @@ class Rollout:
         try:
             before = host_run.track.with_release(host_run.artifact, origin)
             wanted = run.desired.resources_of(host, before)
+            # They are pruned once it is known which of them are bad.
+            wanted = [each for each in wanted if not isinstance(each, OldReleases)]
             noted = self._before.get(host.name) or note_what_runs(host_run)
             if noted.wanted.get(host_run.track.app) == origin:  # only settings changed
                 wanted = as_ran(wanted, noted.ran)
@@ -326,17 +330,6 @@ class Rollout:
     def _tell_stuck(self, name: str, origin: str, error: ToolkitError) -> None:
         self._stuck[name] = error
         self._run.report.say(f"{name} could not be put back to {origin}: {error}")
-
-    def _mark_bad(self, host_run: HostRun, id: str | None, reason: str) -> None:
-        """Mark a release where it is; a host that is out of reach is left as it is."""
-        try:
-            host_run.make_plan()
-            track = host_run.track
-            if id in host_run.answers[track.question]["kept"]:
-                operation = Operation("condemn", {"root": track.root, "id": id}, reason.encode())
-                list(host_run.session.apply([operation]))
-        except ToolkitError as error:
-            self._run.report.say(f"{host_run.name}: {id} is not marked as bad: {error}")
 
 
 def restart_instead(change: Change) -> Change:

@@ -18,14 +18,15 @@ from typing import Self
 from provision.app import app_workers, apps_of, check_app
 from provision.app_source import App
 from provision.build import ON_HOSTS, Artifact, named_release, target_of
-from provision.errors import HostFailed, Interrupted, RolledBack, ToolkitError, Unreachable
+from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
+from provision.fleet import past_runs
 from provision.fleet import pool as hosts
 from provision.fleet.app_share import hosts_with
 from provision.fleet.before_change import find_ran
 from provision.fleet.choice import ChooseRelease, bad_releases, previous_release, running_release
 from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun, PlanOutdated
-from provision.fleet.past_runs import FACTS, is_retiring, is_unfinished, write_entry
+from provision.fleet.past_runs import BACK, GATED, RETIRES
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED_QUESTION, mark_drained
@@ -117,7 +118,7 @@ class Run:
     @property
     def pending(self) -> list[HostRun]:
         """The hosts that are not as wanted, or that an earlier run has left, and can be made so."""
-        is_left = is_unfinished if self._moves else is_retiring
+        is_left = past_runs.is_unfinished if self._moves else past_runs.is_retiring
         due = filter(self.is_well, self.host_runs)
         return [each for each in due if each.plan.changes or is_left(each)]
 
@@ -200,7 +201,7 @@ class Run:
     @staticmethod
     def _first_questions(host: Host) -> tuple[Question, ...]:
         is_server = "job_server" in host.groups
-        return (*FACTS, DRAINED_QUESTION, *([SCHEDULES_QUESTION] if is_server else ()))
+        return (*past_runs.FACTS, DRAINED_QUESTION, *([SCHEDULES_QUESTION] if is_server else ()))
 
     @staticmethod
     def _release_questions(apps: Iterable[str]) -> list[Question]:
@@ -339,12 +340,10 @@ class Run:
         if isinstance(error, Unreachable):
             return  # which has been told
         if error is not None:
-            first = str(error).splitlines()[0]
-            result = first if isinstance(error, Interrupted) else f"failed: {first}"
+            result = past_runs.describe_failure(error)
+        leaves = host_run.name in self.leaving
+        flags = {BACK: self.goes_back, GATED: self._moves, RETIRES: leaves}
         try:
-            retires = host_run.name in self.leaving
-            write_entry(
-                host_run, self._id, result, self.seconds, back=self.goes_back, retires=retires
-            )
+            past_runs.write_entry(host_run, self._id, result, self.seconds, flags)
         except ToolkitError as error:
             self.report.say(f"{host_run.name}: its history lacks this run: {error}")

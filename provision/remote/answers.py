@@ -203,6 +203,7 @@ HistoryEntry = TypedDict(
         "apps": NotRequired[dict[Name, Move]],
         "back": NotRequired[bool],
         "retires": NotRequired[bool],
+        "gated": NotRequired[bool],
         "changes": NotRequired[Count],
         "result": str,
         "seconds": NotRequired[float],
@@ -214,6 +215,7 @@ HistoryEntry = TypedDict(
 History = Annotated[list[HistoryEntry], MOST]
 Marked = Annotated[dict[Name, Literal["file", "link", "directory"]], MOST]
 Units = Annotated[dict[Name, UnitPresence], MOST]
+UnitTexts = Annotated[dict[Name, Text], MOST]
 Overrides = Annotated[dict[Name, Text | None], MOST]
 Schedules = Annotated[dict[str, ScheduleAnswer], msgspec.Meta(max_length=100_000)]
 

@@ -29,6 +29,7 @@ from provision.remote.answers import (
     TracesAnswer,
     UnitAnswer,
     Units,
+    UnitTexts,
     UserAnswer,
 )
 
@@ -81,6 +82,8 @@ QUESTIONS: dict[str, QuestionKind] = {
     "unit": QuestionKind(("name",), UnitAnswer | None),
     "units": QuestionKind(("pattern",), Units),  # whose names match, as a shell's pattern does
     "names": QuestionKind(("folder",), Texts),  # of what is there; none without the folder
+    # What unit files of ours say whose names match, by name.
+    "unit_texts": QuestionKind(("pattern",), UnitTexts),
     # Files that change a unit from outside `own`, and what they say; None for a mask.
     "overrides": QuestionKind(("name", "own"), Overrides),
     "releases": QuestionKind(("root",), ReleasesAnswer),

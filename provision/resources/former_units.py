@@ -10,6 +10,7 @@ from provision.resources.unit import FOLDER, RELOAD, unit_change
 from provision.wording import format_count
 
 WHY = "the inventory does not have it"
+REPLACED = "the new one takes its place"
 NEWER = "the release that it goes back to ran without it"
 
 
@@ -62,8 +63,11 @@ class FormerUnits(Resource):
             yield RELOAD
 
     def _why(self, name: str) -> str:
-        stem = name.removesuffix(".service")  # of a program with a digest
-        return NEWER if {stem, stem.rpartition(".")[0]} & {*self.newer} else self.why
+        stem, instance = name.removesuffix(".service"), _program_of(name)
+        if {stem, instance} & {*self.newer}:
+            return NEWER
+        replaced = instance and instance in map(_program_of, self.wanted)
+        return REPLACED if replaced else self.why
 
     @property
     def needs(self) -> frozenset[str]:
@@ -119,6 +123,12 @@ class FormerServer(FormerUnits):
     @property
     def _queue_question(self) -> Question:
         return ("queue", self.folder, self.admin)
+
+
+def _program_of(name: str) -> str:
+    """Of the unit of a program, whose name ends with a digest, what is before that; else ""."""
+    stem = name.removesuffix(".service")
+    return stem.rpartition(".")[0] if "@" in stem else ""
 
 
 def format_jobs(jobs: Mapping[str, int]) -> str:

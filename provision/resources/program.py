@@ -5,26 +5,57 @@ one before, which is stopped when the job servers know the new one: no function 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provision.remote.messages import Operation
+from provision.remote.messages import Operation, Question
 from provision.render import render_template
-from provision.resources.base import Change, Sign
+from provision.resources.base import Answers, Change, Problem, Sign
 from provision.resources.health import Health, Proof
 from provision.resources.sample_jobs import Sample, accept_any
 from provision.resources.unit import FOLDER, Unit, UnitFile, boot_change
+from provision.resources.unit_text import find_openings
 
 BEGIN_TIMEOUT = 60.0  # seconds in which the job servers must know it
 DIGEST = 8  # digits, in a unit's name
 
 
-def program_file(instance: str, template: str, **variables: object) -> UnitFile:
+@dataclass(frozen=True)
+class ProgramFile(UnitFile):
+    """Its unit's file; one of the same ``instance`` that it replaces has another name."""
+
+    kind = "unit"
+    instance: str = ""
+
+    def questions(self) -> Iterable[Question]:
+        return [*super().questions(), self._former_question]
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        former = answers[self._former_question]
+        for step in super().plan_changes(answers):
+            if former and isinstance(step, Change) and step.sign == "+":
+                yield self._replacement(step, *next(iter(former.items())))
+            else:
+                yield step
+
+    def _replacement(self, written: Change, former: str, text: str) -> Change:
+        """What was new is told as a change of the file before."""
+        reason = "; ".join((f"in place of {former}", *find_openings(self.content.decode())))
+        diff = self._diff_from(text.encode(), f"{FOLDER}/{former}")
+        return replace(written, sign="~", reason=reason, diff=diff)
+
+    @property
+    def _former_question(self) -> Question:
+        return ("unit_texts", f"gearman-worker@{self.instance}.{'[0-9a-f]' * DIGEST}.service")
+
+
+def program_file(instance: str, template: str, **variables: object) -> ProgramFile:
     """The file of unit gearman-worker@INSTANCE.DIGEST, from ``templates/TEMPLATE``."""
     content = render_template(template, variables).encode()
     digest = hashlib.sha256(content).hexdigest()[:DIGEST]
-    return UnitFile(f"{FOLDER}/gearman-worker@{instance}.{digest}.service", content=content)
+    path = f"{FOLDER}/gearman-worker@{instance}.{digest}.service"
+    return ProgramFile(path, content=content, instance=instance)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gearman_py.broker import admin_commands
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.schedules import SCHEDULE_NAME
+from gearman_py.broker.schedules import SCHEDULE_NAME, without_schedules
 from gearman_py.broker.state import Peer
 from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.protocol.codec import RESPONSE, Decoder
@@ -176,6 +176,14 @@ def test_what_is_not_a_schedule_is_refused(server: Server, command: str) -> None
     (answer,) = server.ask(command)
     assert answer.startswith("ERR INVALID_ARGUMENTS")
     assert server.ask("schedules") == ["."]
+
+
+def test_broker_without_schedules_says_so_by_a_code_of_its_own() -> None:
+    """By which AdminClient goes on to the next job server."""
+    server = Server()
+    server.broker.next_run = without_schedules
+    (answer,) = server.ask("schedule set s function=f cron=*/60")
+    assert answer.startswith("ERR NO_SCHEDULES")
 
 
 def test_unknown_schedule_is_refused(server: Server) -> None:

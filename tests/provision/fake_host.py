@@ -170,6 +170,11 @@ class FakeHost:
             for name in sorted(found)
         }
 
+    def _ask_unit_texts(self, pattern: str) -> Answer:
+        names = [name for name, found in self._ask_units(pattern).items() if found["file"]]
+        files = {name: self.paths[f"/etc/systemd/system/{name}"] for name in names}
+        return {name: file["content"].decode() for name, file in files.items()}
+
     def _is_ours(self, path: str) -> bool:
         entry = self.paths.get(path)
         if entry is None or entry["kind"] == "directory":

@@ -320,6 +320,18 @@ def test_a_program_begins_beside_the_one_before(tmp_path: Path) -> None:
         *("file /etc/systemd/system/gearman-worker",) * 2,
         "daemon-reload",
     ]
+    # The plan tells what changes, as of a unit file whose name stays.
+    written = next(each for each in changes if each.operation.kind == "file")
+    assert (written.sign, written.reason) == ("~", f"in place of {one.name}")
+    changed_lines = [line for line in written.diff.splitlines() if line[0] in "+-"]
+    assert changed_lines == [
+        f"--- {one.file.path}",
+        f"+++ {written.operation.arguments['path']}",
+        "-Environment=A=b",
+        "+Environment=A=c",
+    ]
+    removed = next(each for each in changes if each.operation.kind == "remove")
+    assert (removed.sign, removed.reason) == ("-", "the new one takes its place")
     start = next(each.operation for each in changes if each.summary.startswith("start"))
     assert start.kind == "program"
     assert start.arguments["functions"] == ["shout", "yell"]

@@ -13,6 +13,7 @@ import pytest
 
 from gearman_py import Client, Worker, WorkerJob
 from gearman_py.testing import Server, running, server
+from gearman_py.worker import job_proof as worker_proof
 from provision.agent import job_proof
 from provision.agent.files import Content, Failure
 from provision.agent.link import FrameLink
@@ -20,6 +21,14 @@ from tests.attacks import attack
 
 ROOT = Path(__file__).resolve().parents[3]
 FUNCTION = "reverse@worker1"
+
+
+def test_both_sides_of_a_proof_mean_the_same() -> None:
+    """Hosts are sent one of them alone, so neither can import the other."""
+    assert job_proof.UNIQUE_PREFIX == worker_proof.UNIQUE_PREFIX
+    assert f"/memfd:{worker_proof.KEY_FILE}" == job_proof.KEY_LINK
+    assert job_proof.KEY_SIZE == worker_proof.KEY_SIZE
+    assert job_proof.PROOF.search(f"{worker_proof.WARNING_PREFIX} 7 {'0' * 64}")
 
 
 @pytest.fixture

@@ -418,6 +418,34 @@ def test_a_deploy_that_was_broken_off_is_in_the_history_of_the_host(
     assert fleet.sessions["worker"].host.history[-1]["result"] == "begun"
 
 
+def test_a_deploy_that_had_nothing_left_to_do_is_ended_by_the_next(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its operator was killed after the last change: the host's history told of no end."""
+    assert fleet.deploy() == 0
+    history = fleet.sessions["worker"].host.history
+    assert history.pop()["result"] == "ok"
+    assert fleet.plan() == 0
+    assert [entry["result"] for entry in history] == ["begun"]
+    capsys.readouterr()
+    assert fleet.deploy() == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"worker: the deploy that \S+ began at .* is finished: .* left to do", last)
+    assert [entry["result"] for entry in history] == ["begun", "ok"]
+    assert history[-1]["changes"] == 0
+    assert fleet.deploy() == 0
+    assert len(history) == 2
+
+
+def test_what_an_upgrade_left_is_not_ended_by_a_deploy(fleet: Fleet) -> None:
+    """It still has to be seen whether the host works."""
+    assert fleet.deploy() == 0
+    history = fleet.sessions["client"].host.history
+    history.append({**history[-1], "result": "begun", "gated": True})
+    assert fleet.deploy() == 0
+    assert history[-1]["result"] == "begun"
+
+
 def test_an_interrupted_retirement_is_in_the_history_of_its_host(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

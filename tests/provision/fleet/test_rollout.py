@@ -205,6 +205,10 @@ def job_fails(operation: Operation, host: FakeHost) -> bool:
     )
 
 
+def link_fails(operation: Operation, host: FakeHost) -> bool:
+    return operation.kind == "link" and NEW in str(operation.arguments)
+
+
 def test_job_server_then_one_worker_then_batches_then_clients(fleet: Fleet) -> None:
     assert fleet.upgrade(batch="1") == 0
     assert fleet.all_run(NEW)
@@ -241,6 +245,25 @@ def test_a_release_that_fails_its_trial_anywhere_touches_nothing(
     assert (last["from"], last["release"]) == (OLD, NEW)
     assert last["result"].startswith("failed: ")
     assert "I am broken" in last["result"]
+
+
+@pytest.mark.parametrize("fails", [trial_fails, link_fails])
+def test_of_more_releases_than_are_kept_the_one_that_was_given_up_goes(
+    fleet: Fleet, fails: Callable[[Operation, FakeHost], bool]
+) -> None:
+    """It went with the next good run only, and each bad one that was tried before took its room."""
+    good = {OLDER, OLD, "1-a", "1-b", "1-c"}
+    for session in fleet.sessions.values():
+        for at, id in enumerate(sorted(good - {OLDER, OLD})):
+            session.host.paths[f"{ON_HOSTS}/releases/{id}"] = directory()
+            session.host.releases[id] = {"at": 1000 + at, "bad": None}
+    fleet.sessions["w1"].fails = fails
+    assert fleet.upgrade(batch="1") == ROLLED_BACK
+    assert fleet.all_run(OLD)
+    for host in (fleet.sessions[name].host for name in ("w1", "w4", "client")):
+        assert host.releases.keys() == good
+        assert NEW in host.given_up
+    assert fleet.upgrade() == 3
 
 
 def test_what_was_upgraded_is_put_back_when_a_later_host_fails(
