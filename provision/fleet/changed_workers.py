@@ -9,7 +9,9 @@ from provision.fleet.before_change import Before
 from provision.fleet.health_check import (
     NoServer,
     Unhealthy,
+    at_former_servers,
     check_changed,
+    health_resources,
     started_workers,
     with_evidence,
     worker_units,
@@ -28,9 +30,15 @@ def changes_workers(host_run: HostRun) -> bool:
     return host_run.before[""] is not None and bool(started_workers(host_run))
 
 
-def try_workers(run: Run, host_run: HostRun, before: Before) -> None:
+def moves_servers(host_run: HostRun) -> bool:
+    """Whether its workers are to serve other job servers than now."""
+    return at_former_servers(host_run) != health_resources(host_run)
+
+
+def try_workers(run: Run, host_run: HostRun, before: Before, *, at_former: bool = False) -> None:
     """Have each worker that is to be started tried as it will be. Raises :class:`HostFailed`.
 
+    ``at_former``: at the job servers that it serves, while those that it will serve do not listen.
     What comes before that in the host's plan is applied: what a worker needs. If the trial fails,
     workers that an interrupted run has left half changed are put back.
     """
@@ -38,17 +46,21 @@ def try_workers(run: Run, host_run: HostRun, before: Before) -> None:
     units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
     touched = [(each.name, each.file.path, each.current.path) for each in units]
     host_run.apply_before(frozenset().union(*touched))
+    healths = at_former_servers(host_run) if at_former else health_resources(host_run)
     try:
-        check_changed(host_run)
+        check_changed(host_run, healths)
     except Unhealthy as error:
         host_run.workers_failed = True
-        host_run.rolled_back = "given up, before any worker was touched"
+        untouched = "job server or worker" if at_former else "worker"
+        host_run.rolled_back = f"given up, before any {untouched} was touched"
         if before.left:
             _put_back(run, host_run, before)
         if advice := advise_upgrade(run, host_run, error.health.unit):
             raise HostFailed(f"{error}\n{advice}") from None
         raise
     except NoServer as error:
+        if at_former:  # which an earlier run has moved
+            return
         first = str(error).splitlines()[0]
         run.report.say(f"{host_run.name}: not tried before it is changed: {first}")
 

@@ -18,7 +18,12 @@ from provision.fleet import pool as hosts
 from provision.fleet.before_change import note_what_runs
 from provision.fleet.begin import CHANGES_PENDING, begin_changes, lock_hosts
 from provision.fleet.changed_servers import changes_server, try_server
-from provision.fleet.changed_workers import change_workers, changes_workers, try_workers
+from provision.fleet.changed_workers import (
+    change_workers,
+    changes_workers,
+    moves_servers,
+    try_workers,
+)
 from provision.fleet.choice import (
     ChooseRelease,
     named_or_running,
@@ -138,12 +143,34 @@ def _change_hosts(run: Run, pending: Mapping[str, HostRun]) -> None:
     for step in (HostRun.recheck_plan, HostRun.stage_changes):
         run.for_each(filter(run.is_well, pending.values()), step)
     leaving = {name for name, host_run in pending.items() if host_run.closes_server}
-    because: list[str] = []  # hosts that stop what comes after them
+    because = _try_before_servers(run, pending)  # hosts that stop what comes after them
     for group in run.desired.host_groups():
         stays = [name for name in group if name not in leaving]
         stopped_by = _finish_group(run, pending, stays, because)
         because = because or stopped_by or (group if run.failed.keys() >= set(group) else [])
     _finish_group(run, pending, leaving, because or sorted(run.failed.keys() - leaving))
+
+
+def _try_before_servers(run: Run, pending: Mapping[str, HostRun]) -> list[str]:
+    """Where job servers move, try a host's workers before: afterwards those that run reach none.
+
+    Returns the hosts that stop all others.
+    """
+    well = [each for each in pending.values() if run.is_well(each)]
+    servers = list(filter(changes_server, well))
+    tried = [each for each in well if each not in servers and changes_workers(each)][:1]
+    if not servers or not any(map(moves_servers, tried)):
+        return []
+
+    def try_first(host_run: HostRun) -> None:
+        _record_begin(run, host_run)
+        try_workers(run, host_run, note_what_runs(host_run), at_former=True)
+
+    run.for_each(tried, try_first)
+    failed = [each for each in tried if each.workers_failed]
+    for host_run in failed:
+        _tell_rolled_back(run, host_run)
+    return [each.name for each in failed]
 
 
 def _finish_group(

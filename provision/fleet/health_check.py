@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -41,19 +41,30 @@ class Unhealthy(HostFailed):
 def check_staged(host_run: HostRun) -> None:
     """Have the staged release do a job of each kind. Raises :class:`HostFailed`.
 
-    Programs that go on as they are need no trial.
+    Programs that go on as they are need no trial. Job servers that are to move have not done so,
+    unless an earlier run has begun with it.
     """
+    former = at_former_servers(host_run)
+    try:
+        _try_staged(host_run, former)
+    except NoServer:
+        if former == health_resources(host_run):
+            raise
+        _try_staged(host_run, health_resources(host_run))
+
+
+def _try_staged(host_run: HostRun, healths: Sequence[Health]) -> None:
     started = started_workers(host_run)
-    for health in health_resources(host_run):
+    for health in healths:
         if health.unit in started or not isinstance(health, ProgramHealth):
             _run_proofs(host_run, health, health.staged_proofs())
     try:
-        _check_functions(host_run, started)
+        _check_functions(host_run, healths)
     except Unhealthy as error:
         raise HostFailed(str(error)) from None  # the inventory's fault, and not the release's
 
 
-def check_changed(host_run: HostRun) -> None:
+def check_changed(host_run: HostRun, healths: Sequence[Health]) -> None:
     """Have the workers that are to be started do a job as they will be. Raises :class:`HostFailed`.
 
     One that does not run has to answer a ping. So has one that runs and does not pass its check
@@ -61,7 +72,7 @@ def check_changed(host_run: HostRun) -> None:
     instead.
     """
     started = started_workers(host_run)
-    for health in health_resources(host_run):
+    for health in healths:
         if not isinstance(health, WorkerHealth | ProgramHealth) or health.unit not in started:
             continue
         if isinstance(health, WorkerHealth) and started[health.unit] == "start":
@@ -72,12 +83,12 @@ def check_changed(host_run: HostRun) -> None:
             if health.pinged is None or _is_healthy(host_run, health):
                 raise
             _run_proofs(host_run, health.pinged, health.pinged.staged_proofs())
-    _check_functions(host_run, started)
+    _check_functions(host_run, healths)
 
 
-def _check_functions(host_run: HostRun, started: Container[str]) -> None:
-    """See that what these units are to serve is served by no other worker of their host."""
-    healths = health_resources(host_run)
+def _check_functions(host_run: HostRun, healths: Iterable[Health]) -> None:
+    """See that what units begin to serve is served by no other worker of their host."""
+    started = started_workers(host_run)
     started_ones = [each for each in healths if each.unit in started]
     checks = {each.function_check: each for each in started_ones if each.function_check}
     for check, health in checks.items():
@@ -199,6 +210,18 @@ def worker_units(host_run: HostRun) -> set[str]:
 
 def health_resources(host_run: HostRun) -> list[Health]:
     return [each for each in host_run.resources if isinstance(each, Health)]
+
+
+def at_former_servers(host_run: HostRun) -> list[Health]:
+    """The same at the job servers that its units serve, where other ones are to come."""
+    units = {each.name: each for each in host_run.resources if isinstance(each, Unit)}
+
+    def at_former(health: Health) -> Health:
+        if not isinstance(health, WorkerHealth) or health.unit not in units:
+            return health
+        return health.at_servers_of(units[health.unit].file.current_text(host_run.answers))
+
+    return [at_former(each) for each in health_resources(host_run)]
 
 
 def _find_units(host_run: HostRun) -> dict[str, dict[str, Any]]:

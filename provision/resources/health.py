@@ -5,7 +5,7 @@ that runs is touched, with a worker of the new release that only the check reach
 with the unit itself.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from provision.remote.messages import Operation, Question
@@ -13,6 +13,7 @@ from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import File
 from provision.resources.release import Release
 from provision.resources.sample_jobs import Judge, Sample
+from provision.resources.unit_text import find_variable
 
 JOB_TIMEOUT = 20  # that a job may take
 QUEUE_TIMEOUT = 60.0  # seconds for a database to answer
@@ -163,6 +164,28 @@ class WorkerHealth(Health):
         if self.asked.rpartition("@")[0] == function:
             return replace(self, sample=sample)
         return self.pinged or self
+
+    def at_servers_of(self, text: str) -> "WorkerHealth":
+        """The same at the job servers that a unit's file names, if none of them is to stay."""
+        servers = tuple(filter(None, find_variable(text, "GEARMAN_SERVERS").split(",")))
+        if not servers or {*servers} & {*self.servers}:
+            return self
+        files = ((flag, find_variable(text, name)) for flag, name in TLS_VARIABLES.items())
+        return replace(
+            self,
+            servers=servers,
+            trial=self._trial_at(servers),
+            tls=tuple(word for flag, path in files if path for word in (flag, path)),
+            pinged=self.pinged and self.pinged.at_servers_of(text),
+            function_check=self.function_check and replace(self.function_check, server=servers[0]),
+        )
+
+    def _trial_at(self, servers: Sequence[str]) -> tuple[str, ...]:
+        """The arguments of its trial; those for a Python project name job servers themselves."""
+        if not (self.target and self.trial):
+            return self.trial
+        place = self.trial.index("--servers") + 1
+        return (*self.trial[:place], ",".join(servers), *self.trial[place + 1 :])
 
     @property
     def served(self) -> tuple[str, ...]:

@@ -31,5 +31,5 @@ def find_openings(text: str) -> Iterator[str]:
 
 def find_variable(text: str, name: str) -> str:
     """The value of a variable of one word that it sets, or ""."""
-    found = re.search(rf"^Environment={name}=(\w+)$", text, re.MULTILINE)
+    found = re.search(rf"^Environment={name}=(\S+)$", text, re.MULTILINE)
     return found[1] if found else ""

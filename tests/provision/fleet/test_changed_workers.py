@@ -1,5 +1,6 @@
 """A deploy that changes workers, over hosts that are dicts: tried, one host first, put back."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,54 @@ def test_a_change_is_tried_on_one_host_and_touches_nothing_if_it_fails(
         session.fails = lambda operation, host: False
     assert fleet.deploy() == 0
     assert set(fleet.words().values()) == {(True, True)}
+
+
+def tries_at_port(port: int) -> Callable[[Operation, FakeHost], bool]:
+    return lambda operation, host: operation.kind == "trial" and f":{port}" in str(operation)
+
+
+def test_workers_are_tried_before_a_job_server_moves(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a wrong setting left those that ran without a job server that they know."""
+    everyone = fleet.folder / "group_vars" / "all.yml"
+    everyone.write_text("gearman_port: 4731\n")
+    fleet.say("-c")
+    for session in fleet.sessions.values():
+        session.fails = tries_at_port(4730)  # where the job server still is
+    assert fleet.deploy() == RolledBack.status
+    assert fleet.told == []
+    assert "given up, before any job server or worker was touched" in capsys.readouterr().out
+    assert set(fleet.words().values()) == {(False, True)}
+
+    for session in fleet.sessions.values():
+        session.fails = tries_at_port(4732)
+    assert fleet.deploy() == 0
+    assert set(fleet.words().values()) == {(True, True)}
+    everyone.write_text("gearman_port: 4732\n")
+    fleet.say("-cc")
+    assert fleet.deploy() == RolledBack.status
+    assert "before any worker was touched" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seen", [4730, 4731])
+def test_an_upgrade_tries_workers_at_the_job_servers_as_they_are(
+    fleet: FleetOfCommands, seen: int
+) -> None:
+    """Those of the settings that come with it listen later; after an interrupted run, already."""
+    (fleet.folder / "group_vars" / "all.yml").write_text("gearman_port: 4731\n")
+    fleet.say("-c")
+    tried: list[Operation] = []
+
+    def fails(operation: Operation, host: FakeHost) -> bool:
+        tried.extend([operation] if is_trial(operation) else [])
+        return operation.kind == "trial" and f":{seen}" not in str(operation.arguments)
+
+    for session in fleet.sessions.values():
+        session.fails = fails
+        session.error = "`gearman` ended with 3"
+    assert fleet.upgrade(gap=True) == 0
+    assert {f":{seen}" in str(each.arguments) for each in tried[-4:]} == {True}
 
 
 @pytest.mark.parametrize(("again", "fails"), [(False, "start"), (True, "start"), (True, "trial")])
