@@ -4,6 +4,7 @@ from math import inf
 
 from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import FAILED_NAME, FailedJob, parse_failed_record
+from gearman_py.broker.import_records import IMPORT_NAME
 from gearman_py.broker.kept_results import RESULT_NAME, KeptResult, parse_result_record
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.restriction_records import RECORD_NAME
@@ -23,6 +24,8 @@ def restore_record(
     """
     if record.number >> SERIES_BITS == queues._number >> SERIES_BITS:
         queues._number = max(queues._number, record.number + 1)
+    if record.function == IMPORT_NAME:
+        return
     if record.function == RECORD_NAME:
         own = not handle or handle.startswith(queues._prefix)
         for obsolete in queues.restore_restrictions(record, now, own=own):

@@ -15,7 +15,7 @@ from gearman_py.optional_module import late_imports
 
 Values = dict[str, str]
 
-USE = {"in_use": "refuse"}
+USE = {"in_use": "refuse", "again": "no"}
 MYSQL = {"host": "localhost", "port": "3306", "user": "", "db": "", "passfile": ""}
 REDIS = {"host": "127.0.0.1", "port": "6379", "prefix": "_gear_", "passfile": ""}
 DEFAULTS: dict[str, Values] = {
@@ -23,9 +23,15 @@ DEFAULTS: dict[str, Values] = {
     "libpq": {"table": "queue", **USE},
     "mysql": {**MYSQL, "table": "gearman_queue", **USE},
     "redis": {**REDIS, "functions": "", **USE},
-    "libmemcached": {"host": "127.0.0.1", "port": "11211", "prefix": "gear_", "functions": ""},
+    "libmemcached": {
+        "host": "127.0.0.1",
+        "port": "11211",
+        "prefix": "gear_",
+        "functions": "",
+        "again": "no",
+    },
 }
-NO_IDENTITY = {"functions", "in_use", "passfile"}
+NO_IDENTITY = {"again", "functions", "in_use", "passfile"}
 WORD = re.compile(r"(?:[^\s']|'(?:[^'\\]|\\.)*')+")
 """A word of a connection string of libpq: its quotes are single, and a backslash escapes."""
 OTHER_NAMES = {"sqlite": "libsqlite3", "postgres": "libpq", "memcached": "libmemcached"}
@@ -61,7 +67,11 @@ class StoredQueue:
                 f"unknown type {name!r}; expected {_format_choice(DEFAULTS)}, a colon and where "
                 "the queue is, such as libsqlite3:FILE"
             )
-        if kind == "libsqlite3" and rest and not rest.startswith(("file=", "table=", "in_use=")):
+        if (
+            kind == "libsqlite3"
+            and rest
+            and not rest.startswith(tuple(f"{key}=" for key in DEFAULTS[kind]))
+        ):
             return cls(kind, {**DEFAULTS[kind], "file": rest}, "", text)
         if PASSWORD.search(rest):
             other = "set $PGPASSFILE" if kind == "libpq" else "use passfile=FILE"
@@ -74,9 +84,15 @@ class StoredQueue:
             raise ValueError("the file is missing: libsqlite3:FILE")
         if not values.get("port", "0").isdecimal():
             raise ValueError(f"port: {values['port']!r} is not a number")
-        if values.get("in_use", "refuse") not in ("refuse", "ignore"):
-            raise ValueError(f"in_use: {values['in_use']!r} is not refuse or ignore")
+        for key, choice in (("in_use", ("refuse", "ignore")), ("again", ("no", "yes"))):
+            if values.get(key, choice[0]) not in choice:
+                raise ValueError(f"{key}: {values[key]!r} is not {' or '.join(choice)}")
         return cls(kind, values, " ".join(others), text)
+
+    @property
+    def again(self) -> bool:
+        """Whether to import also what was imported before and is no longer in our queue."""
+        return self.values["again"] == "yes"
 
     @property
     def _refuse_open(self) -> bool:

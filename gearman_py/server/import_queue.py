@@ -1,8 +1,8 @@
 """Imports the queue that a C gearmand stored into ours (see gearman_py.c_queue).
 
-The server does not run meanwhile. Jobs that are already in our queue, by function and unique, are
-left out: an interrupted import is run again. For that, a job without a unique gets one that is
-always the same for this job of this source.
+The server does not run meanwhile. With each group of jobs a record says which they are: when the
+import is run again, they are left out, though they may have been done since. So are jobs that are
+in our queue already, by function and unique.
 """
 
 import signal
@@ -12,6 +12,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from uuid import UUID
 
+from gearman_py.broker.import_records import (
+    DIGEST_SIZE,
+    IMPORT_NAME,
+    make_import_record,
+    parse_import_record,
+)
 from gearman_py.broker.state import Key, coalesces_on
 from gearman_py.c_queue.base import StoredJob, Unreadable, name_bytes
 from gearman_py.c_queue.source import StoredQueue
@@ -30,8 +36,9 @@ class QueueImport:
     def __init__(self, source: StoredQueue) -> None:
         self._source = source
         self._group: list[Record] = []
-        self._alike: Counter[bytes] = Counter()  # jobs that had no unique, by what they consist of
-        self._there = self._unreadable = 0
+        self._digests: list[bytes] = []  # of the group
+        self._alike: Counter[bytes] = Counter()  # jobs by what they consist of
+        self._before = self._there = self._unreadable = 0
         self._broke_off = False  # it is not known how many could not be read
         self.imported: Counter[bytes] = Counter()  # jobs by function
 
@@ -41,8 +48,12 @@ class QueueImport:
         Raises SourceError and StoreError: what was imported until then stays.
         """
         known: Counter[object] = Counter()
+        before: set[bytes] = set()
         for stored in store.all_records():
-            known[_coalescing_key(stored)] += 1
+            if stored.function == IMPORT_NAME:
+                before.update(() if self._source.again else parse_import_record(stored))
+            else:
+                known[_coalescing_key(stored)] += 1
             _extend_lease(store)
         number = first_number(store.series)
         size = 0
@@ -53,49 +64,43 @@ class QueueImport:
                 self._broke_off = self._broke_off or row.is_rest
                 report(row)
                 continue
-            record = self._make_record(number, row)
+            digest = self._make_digest(row)
+            record = _make_record(number, row, digest)
             key = _coalescing_key(record)
-            if known[key] > 0:
+            is_before, is_there = digest in before, known[key] > 0
+            if is_there:
                 known[key] -= 1
-                self._there += 1
+            if is_before or is_there:
+                self._before += is_before
+                self._there += not is_before
                 continue
             self._group.append(record)
+            self._digests.append(digest)
             number += 1
             size += len(record.workload)
             if len(self._group) >= MOST_JOBS or size >= MOST_BYTES:
-                self._commit_group(store)
+                self._commit_group(store, number)
+                number += 1
                 size = 0
         if self._group:
-            self._commit_group(store)
+            self._commit_group(store, number)
 
-    def _commit_group(self, store: Store) -> None:
+    def _commit_group(self, store: Store, number: int) -> None:
         with _signals_held():
-            store.commit(Changes(self._group, {}, []))
+            store.commit(Changes([*self._group, make_import_record(number, self._digests)], {}, []))
             self.imported.update(record.function for record in self._group)
             self._group.clear()
+            self._digests.clear()
             store.tidy()
 
-    def _make_record(self, number: int, job: StoredJob) -> Record:
-        coalesces = coalesces_on(job.unique, job.workload) is not None
-        unique = job.unique if coalesces else self._derive_unique(job)
-        return Record(
-            number=number,
-            function=job.function,
-            unique=unique,
-            priority=job.priority,
-            due=job.due,
-            reducer=b"",
-            workload=job.workload,
-            deliveries=0,
-        )
-
-    def _derive_unique(self, job: StoredJob) -> bytes:
+    def _make_digest(self, job: StoredJob) -> bytes:
+        """What tells the job from all others, of this source and of others."""
         facts = (self._source.identity, job.function, job.unique, job.priority, job.due)
         digest = sha256(repr(facts).encode(errors="surrogateescape"))
         digest.update(job.workload)
         self._alike[digest.digest()] += 1
         digest.update(b"%d" % self._alike[digest.digest()])
-        return str(UUID(bytes=digest.digest()[:16], version=5)).encode()
+        return digest.digest()[:DIGEST_SIZE]
 
     def __str__(self) -> str:
         total = self.imported.total()
@@ -103,6 +108,8 @@ class QueueImport:
         if total:
             words += f" ({self._format_functions()})"
         words += f" from {printable(str(self._source), keep='')}"
+        if self._before:
+            words += f"; {self._before} {'was' if self._before == 1 else 'were'} imported before"
         if self._there:
             words += f"; {self._there} {'was' if self._there == 1 else 'were'} there already"
         if self._broke_off:
@@ -117,6 +124,20 @@ class QueueImport:
         if others := len(self.imported) - len(largest):
             shown.append(f"and {others} more {'function' if others == 1 else 'functions'}")
         return ", ".join(shown)
+
+
+def _make_record(number: int, job: StoredJob, digest: bytes) -> Record:
+    coalesces = coalesces_on(job.unique, job.workload) is not None
+    return Record(
+        number=number,
+        function=job.function,
+        unique=job.unique if coalesces else str(UUID(bytes=digest, version=5)).encode(),
+        priority=job.priority,
+        due=job.due,
+        reducer=b"",
+        workload=job.workload,
+        deliveries=0,
+    )
 
 
 def _coalescing_key(record: Record) -> tuple[bytes, Key | None]:

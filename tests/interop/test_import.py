@@ -21,13 +21,19 @@ import psycopg
 import pytest
 import redis
 
-from gearman_py import Client, Submit, Worker, WorkerJob
+from gearman_py import AdminClient, Client, Submit, Worker, WorkerJob
 from gearman_py.c_queue.open_file import find_holder
 from gearman_py.client.arguments import Priority
 from gearman_py.server.import_queue import MOST_BYTES
 from tests.interop import c_stores
 from tests.interop.c_stores import STORES, CStore
-from tests.job_servers import C_GEARMAND, OUR_GEARMAND, running_process, running_server
+from tests.job_servers import (
+    C_GEARMAND,
+    OUR_GEARMAND,
+    GearmandProcess,
+    running_process,
+    running_server,
+)
 from tests.waiting import LIMIT, await_result, await_true
 
 UUID = "5f3c2e5e-ec2d-11f1-aba2-02fc00000001"
@@ -118,7 +124,7 @@ def test_a_stored_queue_is_imported_whole(
         assert done.stdout.startswith(f"imported {total} jobs (bare 2, count 102, cut 1, "), done
         assert done.returncode == 0, done.stderr
         again = run_import(tmp_path, source)
-        assert again.stdout == f"imported 0 jobs from {source}; {total} were there already\n"
+        assert again.stdout == f"imported 0 jobs from {source}; {total} were imported before\n"
     given = drain(tmp_path, "count", "re-size", "empty", "later")
     expected = [(each.function, each.unique, each.workload) for each in [high, *jobs, low]]
     assert sorted(given) == sorted(expected)  # and what is not due has not been given out
@@ -325,7 +331,7 @@ def test_jobs_without_a_unique_are_imported_once_from_each_source(tmp_path: Path
     assert run_import(tmp_path, second).stdout.startswith("imported 4 jobs (f 4) from ")
     again = run_import(tmp_path, f"libsqlite3:file={tmp_path}/../{tmp_path.name}/a.db")
     assert again.stdout.startswith("imported 0 jobs from ")
-    assert again.stdout.endswith("; 4 were there already\n")
+    assert again.stdout.endswith("; 4 were imported before\n")
     done = sorted(workload for *_, workload in drain(tmp_path, "f"))
     assert done == sorted(2 * [b"same", b"same", b"other", b""])
 
@@ -550,17 +556,57 @@ def submit_background(server: str, jobs: Sequence[tuple[str, int]]) -> None:
         assert not any(one.error for one in client.submit_many(submitted))
 
 
-@pytest.mark.parametrize("store", [c_stores.postgres, c_stores.redis], ids=["postgres", "redis"])
+@contextmanager
+def shared_queue(store: str, folder: Path) -> Iterator[list[str]]:
+    """A database, and the options for our queue in it."""
+    with getattr(c_stores, store)(folder) as database:
+        where = database.source.partition(":")[2]
+        if store == "redis":
+            yield ["-q", "redis", "--redis-port", where.partition("=")[2]]
+        else:
+            yield ["-q", "libpq", "--postgres", where]
+
+
+@contextmanager
+def file_queue(folder: Path) -> Iterator[list[str]]:
+    yield ["-q", "sqlite", "--queue-file", str(folder / "queue.db")]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "redis"])
+def test_what_was_done_since_is_not_imported_again(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    rows = [("1", "f", b""), ("2", "f", b""), (None, "f", b"none"), ("", "", b"")]
+    source = make_source(tmp_path / "c.db", rows)
+    database, where = tmp_path / "store", ["-v", "-L", "127.0.0.1", "-p", "0"]
+    opened = file_queue(database) if kind == "sqlite" else shared_queue(kind, database)
+    with opened as queue:
+        assert run_import(tmp_path, source, queue).stdout.startswith("imported 3 jobs (f 3) from ")
+        for expected in (3, 0):
+            with GearmandProcess([*where, *queue], tmp_path) as ours:
+                host, port = ours.listening()
+                done = []
+                worker = Worker(f"{host}:{port}")
+                worker.add_function("f", lambda job: done.append(job.unique))  # noqa: B023
+                await_true(lambda: worker.work() or len(done) >= expected)  # noqa: B023
+                with AdminClient(f"{host}:{port}") as admin:
+                    assert [row.name for row in admin.status()] in ([], ["f"])
+                assert ours.end() == 0
+            assert len(done) == expected
+            again = run_import(tmp_path, source, queue)
+            assert again.stdout == (
+                f"imported 0 jobs from {source}; 3 were imported before; 1 could not be read\n"
+            )
+        more = run_import(tmp_path, f"libsqlite3:file={tmp_path}/c.db again=yes", queue)
+        assert more.stdout.startswith("imported 3 jobs (f 3) from ")
+
+
+@pytest.mark.parametrize("store", ["postgres", "redis"])
 def test_what_others_hold_of_a_shared_database_is_not_imported_again(
-    store: Callable[[Path], AbstractContextManager[CStore]], tmp_path: Path
+    store: str, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
     source = make_source(tmp_path / "c.db", [(f"{number}", "f", b"") for number in range(4)])
-    with store(tmp_path / "store") as database:
-        where = database.source.partition("=")[2] if store is c_stores.redis else ""
-        conninfo = database.source.partition(":")[2]
-        queue = ["-q", "redis", "--redis-port", where] if where else ["-q", "libpq"]
-        queue += [] if where else ["--postgres", conninfo]
+    with shared_queue(store, tmp_path / "store") as queue:
         with silent_memcached([b"gear_f-0", b"gear_f-1"], bytes(MOST_BYTES)) as there:
             command = [*OUR_GEARMAND, *queue, "--import", there.source]
             with subprocess.Popen(command) as interrupted:
