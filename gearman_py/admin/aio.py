@@ -14,7 +14,7 @@ from gearman_py.admin.answers import (
     WorkerInfo,
     explain_refused_shutdown,
     parse_facts,
-    parse_rows,
+    parse_row,
 )
 from gearman_py.admin.command_words import (
     check_word,
@@ -106,8 +106,8 @@ class AsyncAdminClient(AsyncSteering):
         Where gearmand runs with --admin-only it answers only on its admin socket.
         """
         command = f"job {check_word(handle)} {size}"
-        (row,) = await self._ask_listing(command, JobRow.from_line)
-        return row
+        row = parse_row(self.server, command, await self.listing(command), JobRow.from_line)
+        return row._replace(server=str(self.server))
 
     @join_all
     async def describe_function(self, name: str) -> FunctionDetail:
@@ -116,10 +116,8 @@ class AsyncAdminClient(AsyncSteering):
         Raises AdminError if the function is unknown, and from C gearmand.
         """
         command = f"function {encode_name(name)}"
-        (row,) = parse_rows(
-            self.server, command, await self.listing(command), FunctionDetail.from_line
-        )
-        return row
+        lines = await self.listing(command)
+        return parse_row(self.server, command, lines, FunctionDetail.from_line)
 
     async def facts(self) -> dict[str, str]:
         """What the server says about itself (docs/protocol.md); not known to C gearmand."""

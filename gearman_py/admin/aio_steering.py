@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gearman_py.admin.aio_schedules import AsyncScheduling
 from gearman_py.admin.aio_several import ask_all, change_all, change_jobs, find_owner
-from gearman_py.admin.answers import JobRow, PauseRow
+from gearman_py.admin.answers import JobRow, PauseRow, parse_row
 from gearman_py.admin.command_words import (
     as_seconds,
     check_word,
@@ -115,8 +115,9 @@ class AsyncSteering(AsyncScheduling):
         parts: list[bytes] = []
         got, size = 0, 1
         while got < size:
-            (line,) = await self.listing(f"result {check_word(handle)} {got}")
-            size, part = read_result_part(line)
+            command = f"result {check_word(handle)} {got}"
+            lines = await self.listing(command)
+            size, part = parse_row(self.server, command, lines, read_result_part)
             parts.append(part)
             got += len(part) or size
         return b"".join(parts)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import unquote
 
+from gearman_py.admin.numbers import parse_count, parse_moment, parse_seconds
 from gearman_py.errors import AdminError
 from gearman_py.net.servers import ServerAddress
 
@@ -41,7 +42,7 @@ class FunctionStatus(NamedTuple):
     def from_line(cls, line: str) -> "FunctionStatus":
         """Parse a line of ``status``."""
         name, *counts = line.rsplit("\t", 3)
-        total, running, workers = map(int, counts)
+        total, running, workers = map(parse_count, counts)
         return cls(name, total, running, workers)
 
 
@@ -59,7 +60,7 @@ class PriorityStatus(NamedTuple):
     def from_line(cls, line: str) -> "PriorityStatus":
         """Parse a line of ``prioritystatus``."""
         name, *counts = line.rsplit("\t", 4)
-        high, normal, low, workers = map(int, counts)
+        high, normal, low, workers = map(parse_count, counts)
         return cls(name, high, normal, low, workers)
 
 
@@ -117,7 +118,7 @@ class FunctionStats(NamedTuple):
         name, *pairs = line.split("\t")
         values = dict(pair.split("=", 1) for pair in pairs)
         known: dict[str, Any] = {
-            field: _PARSERS.get(field, int)(values[field])
+            field: _PARSERS.get(field, parse_count)(values[field])
             for field in cls._fields[1:]
             if field in values
         }
@@ -126,8 +127,10 @@ class FunctionStats(NamedTuple):
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("key_separator", "paused_by"), unquote),
-    "paused_since": float,
-    **dict.fromkeys((name for name in FunctionStats._fields if name.endswith("_seconds")), float),
+    "paused_since": parse_moment,
+    **dict.fromkeys(
+        (name for name in FunctionStats._fields if name.endswith("_seconds")), parse_seconds
+    ),
 }
 
 
@@ -171,7 +174,7 @@ class WorkerInfo(NamedTuple):
                 head, functions = line[: mark.start()], found
                 break
         fd, address, client_id = head.split(" ", 2)
-        return cls(int(fd), address, client_id, functions)
+        return cls(parse_count(fd), address, client_id, functions)
 
 
 class PauseRow(NamedTuple):
@@ -186,7 +189,7 @@ class PauseRow(NamedTuple):
     def from_line(cls, line: str) -> "PauseRow":
         """Parse a line of ``pauses``."""
         name, since, by = line.rsplit("\t", 2)
-        return cls(name, int(since), by)
+        return cls(name, int(parse_moment(since)), by)
 
 
 class JobInfo(NamedTuple):
@@ -202,7 +205,7 @@ class JobInfo(NamedTuple):
     def from_line(cls, line: str) -> "JobInfo":
         """Parse a line of ``show jobs``."""
         handle, *facts = line.rsplit("\t", 3)
-        retries, ignored, background = map(int, facts)
+        retries, ignored, background = map(parse_count, facts)
         return cls(handle, retries, bool(ignored), bool(background))
 
 
@@ -241,11 +244,19 @@ class JobRow(NamedTuple):
         handle, *pairs = line.split("\t")
         values = dict(pair.split("=", 1) for pair in pairs)
         known: dict[str, Any] = {
-            field: type(usual)(values[field])
+            field: _ROW_PARSERS.get(field, _TYPE_PARSERS[type(usual)])(values[field])
             for field, usual in cls._field_defaults.items()
             if field in values and field != "workload"
         }
         return cls(handle, **known, workload=b64decode(values.get("workload", "")))
+
+
+_TYPE_PARSERS: dict[type, Callable[[str], Any]] = {
+    int: parse_count,
+    float: parse_seconds,
+    str: str,
+}
+_ROW_PARSERS: dict[str, Callable[[str], Any]] = {"due": parse_moment, "failed": parse_moment}
 
 
 class AnswerReader:
@@ -316,9 +327,19 @@ def parse_rows(
     for line in lines:
         try:
             found.append(parse(line))
-        except ValueError:
+        except (ValueError, LookupError, TypeError):  # TypeError: a field is missing
             raise AdminError(f"{server} answered {command!r} with {line!r}") from None
     return found
+
+
+def parse_row(
+    server: ServerAddress, command: str, lines: list[str], parse: Callable[[str], T]
+) -> T:
+    """Parse a listing of one line. Raises AdminError if it is not that, or cannot be parsed."""
+    rows = parse_rows(server, command, lines, parse)
+    if len(rows) != 1:
+        raise AdminError(f"{server} answered {command!r} with {len(rows)} lines instead of one")
+    return rows[0]
 
 
 def parse_facts(lines: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from gearman_py.admin.answers import (
     WorkerInfo,
     explain_refused_shutdown,
     parse_facts,
-    parse_rows,
+    parse_row,
 )
 from gearman_py.admin.command_words import (
     check_word,
@@ -107,8 +107,8 @@ class AdminClient(Steering):
         Where gearmand runs with --admin-only it answers only on its admin socket.
         """
         command = f"job {check_word(handle)} {size}"
-        (row,) = self._ask_listing(command, JobRow.from_line)
-        return row
+        row = parse_row(self.server, command, self.listing(command), JobRow.from_line)
+        return row._replace(server=str(self.server))
 
     @join_all
     def describe_function(self, name: str) -> FunctionDetail:
@@ -117,8 +117,8 @@ class AdminClient(Steering):
         Raises AdminError if the function is unknown, and from C gearmand.
         """
         command = f"function {encode_name(name)}"
-        (row,) = parse_rows(self.server, command, self.listing(command), FunctionDetail.from_line)
-        return row
+        lines = self.listing(command)
+        return parse_row(self.server, command, lines, FunctionDetail.from_line)
 
     def facts(self) -> dict[str, str]:
         """What the server says about itself (docs/protocol.md); not known to C gearmand."""

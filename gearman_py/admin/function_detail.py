@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gearman_py.admin.numbers import parse_count, parse_seconds
+
 
 class FunctionDetail(NamedTuple):
     """What one server says about a function: the answer to ``function``.
@@ -22,15 +24,19 @@ class FunctionDetail(NamedTuple):
 
     @classmethod
     def from_line(cls, line: str) -> "FunctionDetail":
-        """Parse the row of ``function``."""
+        """Parse the row of ``function``. Raises ValueError, or KeyError for what is missing."""
         values = dict(pair.split("=", 1) for pair in line.split("\t")[1:])
         lists = {key: values.pop(key).split(",") for key in ("bounds", "waits", "runs")}
-        return cls(
-            {key: int(value) for key, value in values.items() if value.isdecimal()},
-            tuple(map(float, lists["bounds"])),
-            tuple(map(int, lists["waits"])),
-            tuple(map(int, lists["runs"])),
+        detail = cls(
+            {key: parse_count(value) for key, value in values.items() if value.isdecimal()},
+            tuple(map(parse_seconds, lists["bounds"])),
+            tuple(map(parse_count, lists["waits"])),
+            tuple(map(parse_count, lists["runs"])),
         )
+        for counts in (detail.waits, detail.runs):
+            if len(counts) != len(detail.bounds) + 1 or sorted((0, *counts)) != [0, *counts]:
+                raise ValueError(f"{counts} are not the counts of {len(detail.bounds)} buckets")
+        return detail
 
 
 def join_details(details: Sequence[FunctionDetail]) -> FunctionDetail:

@@ -3,6 +3,8 @@
 from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
+from gearman_py.admin.numbers import parse_moment
+
 
 class ScheduleRow(NamedTuple):
     """A schedule: when which job is submitted.
@@ -40,6 +42,6 @@ class ScheduleRow(NamedTuple):
         return cls(unquote(name, errors="surrogateescape"), **facts)._replace(
             workload=unquote_to_bytes(quoted["workload"]),
             paused=quoted["paused"] == "1",
-            next=float(quoted["next"]),
-            last=float(quoted["last"]),
+            next=parse_moment(quoted["next"]),
+            last=parse_moment(quoted["last"]),
         )

@@ -7,7 +7,7 @@ They need a job server of gearman_py: C gearmand answers UNKNOWN_COMMAND.
 from abc import abstractmethod
 from datetime import datetime
 
-from gearman_py.admin.answers import JobRow, PauseRow
+from gearman_py.admin.answers import JobRow, PauseRow, parse_row
 from gearman_py.admin.command_words import (
     as_seconds,
     check_word,
@@ -116,8 +116,9 @@ class Steering(Scheduling):
         parts: list[bytes] = []
         got, size = 0, 1
         while got < size:
-            (line,) = self.listing(f"result {check_word(handle)} {got}")
-            size, part = read_result_part(line)
+            command = f"result {check_word(handle)} {got}"
+            lines = self.listing(command)
+            size, part = parse_row(self.server, command, lines, read_result_part)
             parts.append(part)
             got += len(part) or size
         return b"".join(parts)

@@ -50,6 +50,8 @@ __all__ = [
 MAX_PACKET = 64 * 2**20
 # The C server closes a connection whose line is longer than its 8 KiB read buffer.
 MAX_LINE = 8192
+# A web page can have a browser send any bytes to any port, but only after such a line.
+HTTP_VERSIONS = (b" HTTP/1.1", b" HTTP/1.0")
 # How many small messages a server reads in one turn. Lines and unusual packets take longer to
 # read, so there are two limits.
 TURN_MESSAGES = 1000
@@ -267,7 +269,12 @@ class Decoder:
         """Read the line at ``start``; return its end, or 0 if it is incomplete."""
         stop = data.find(b"\n", start, start + MAX_LINE)
         if stop >= 0:
-            messages.append((TEXT, [data[start:stop].removesuffix(b"\r")]))
+            line = data[start:stop].removesuffix(b"\r")
+            if line.endswith(HTTP_VERSIONS):
+                self.dead = True
+                messages.append((TEXT_FAULT, [b"HTTP_REQUEST", b"this port is not for HTTP"]))
+                return len(data)
+            messages.append((TEXT, [line]))
             return stop + 1
         if len(data) - start < MAX_LINE:
             return 0

@@ -54,6 +54,14 @@ class Request:
         return "close" not in options and (self.minor == 1 or "keep-alive" in options)
 
     @property
+    def is_of_another_site(self) -> bool:
+        """Whether a browser sends it for a page of another site (Fetch Metadata, RFC 6454)."""
+        if (site := self.headers.get("sec-fetch-site")) is not None:
+            return site not in ("none", "same-origin")
+        origin = self.headers.get("origin")
+        return origin is not None and origin.partition("://")[2] != self.headers.get("host")
+
+    @property
     def name(self) -> bytes:
         """The name of the function: the decoded path of the target, without a query."""
         target = re.sub(r"^https?://[^/?]*", "", self.target, flags=re.IGNORECASE)

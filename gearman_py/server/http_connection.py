@@ -75,6 +75,8 @@ class HTTPConnection(Connection):
         return None
 
     def _begin_request(self, request: Request) -> None:
+        if request.is_of_another_site:
+            raise Refused(HTTPStatus.FORBIDDEN, "pages of other sites cannot submit jobs")
         if not request.name:
             if request.method != "HEAD":
                 raise Refused(HTTPStatus.NOT_FOUND, "POST to /FUNCTION submits a job")

@@ -79,15 +79,24 @@ class Collector:
         """Ask again and again, until cancelled."""
         try:
             while True:
-                began = time.monotonic()
-                await self.look()
-                slowest = max(server.seconds for server in self.fleet.servers)
-                pause = max(self.interval - (time.monotonic() - began), PAUSE * slowest)
-                self._next_by = time.monotonic() + pause + LATE
+                try:
+                    pause = await self._look_in_time()
+                except Exception:  # such as an answer that nothing here is prepared for
+                    log.exception("a look at the job servers failed; the next one follows")
+                    pause = self.interval
                 await asyncio.sleep(pause)
         finally:
             for client in self._clients:
                 await client.close()
+
+    async def _look_in_time(self) -> float:
+        """Ask all servers once; return after how many seconds to do so again."""
+        began = time.monotonic()
+        await self.look()
+        slowest = max(server.seconds for server in self.fleet.servers)
+        pause = max(self.interval - (time.monotonic() - began), PAUSE * slowest)
+        self._next_by = time.monotonic() + pause + LATE
+        return pause
 
     async def look(self) -> None:
         """Ask all servers once."""
@@ -111,7 +120,7 @@ class Collector:
         record = partial(self.history.record, now, found.functions, found.total, news)
         try:
             await asyncio.to_thread(record, self._baselines)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             if not self.history_problem:
                 log.error("the history cannot be written: %s", error)
             self.history_problem = str(error)
@@ -151,11 +160,15 @@ async def _ask_connections(client: AsyncAdminClient, look: ServerLook) -> list[W
 
 
 async def _ask_functions(client: AsyncAdminClient, look: ServerLook) -> dict[str, FunctionStats]:
-    with suppress(AdminError):
+    try:
         rows = await client.stats()
+    except AdminError as error:
+        if "UNKNOWN_COMMAND" not in str(error):
+            raise
+    else:
         look.counts = True
         return {row.name: row for row in rows}
-    return {
+    return {  # of C gearmand
         row.name: FunctionStats(row.name, row.total, row.running, row.waiting, 0, row.workers)
         for row in await client.status()
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gearman_py.admin.answers import FunctionStats, WorkerInfo, join_stats
+from gearman_py.admin.numbers import parse_seconds
 from gearman_py.web.counters import ZERO, Counters
 from gearman_py.web.worker_rows import WorkerRow, WorkerTable
 
@@ -40,7 +41,7 @@ class ServerLook:
     def fact(self, name: str) -> float:
         """A number that it says about itself; 0 if it does not."""
         try:
-            return float(self.facts.get(name, 0))
+            return parse_seconds(self.facts.get(name, "0"))
         except ValueError:
             return 0.0
 

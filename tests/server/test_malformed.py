@@ -222,7 +222,7 @@ def lines() -> Iterator[Row]:
         ),
         *(b"\xff\xfe\r\n", b"\x1b[2J\r\n", "größe\r\n".encode(), b"x" * 8000 + b"\r\n"),
         *(b"cancel\r\n", b"cancel job\r\n", b"show\r\n"),
-        *(b"HEAD / HTTP/1.1\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"<?xml version='1.0'?>\r\n"),
+        *(b"HEAD / HTTP\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"<?xml version='1.0'?>\r\n"),
     ):
         yield f"line {line[:20]!r}", line, text(unknown)
     for line in (
@@ -258,7 +258,7 @@ def lines() -> Iterator[Row]:
 
 def other_protocols() -> Iterator[Row]:
     unknown = text(b"ERR UNKNOWN_COMMAND")
-    yield "HTTP", b"GET /status HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n", unknown
+    yield "HTTP", b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n", text(b"ERR HTTP_REQUEST", lives=False)
     yield "SMTP", b"EHLO x\r\n", unknown
     yield "redis", b"*1\r\n$4\r\nPING\r\n", unknown
     yield "memcached", b"set a 0 0 1\r\nx\r\n", unknown

@@ -297,6 +297,10 @@ REFUSED = {
         GET + b"X-Gearman-Unique: " + b"u" * 65 + b"\r\n\r\n",
         400,
     ),
+    "another site": (GET + b"Sec-Fetch-Site: cross-site\r\n\r\n", 403),
+    "another host of this site": (GET + b"Sec-Fetch-Site: same-site\r\n\r\n", 403),
+    "another origin": (POST + b"Origin: http://evil.example\r\nContent-Length: 0\r\n\r\n", 403),
+    "a page without an origin": (POST + b"Origin: null\r\nContent-Length: 0\r\n\r\n", 403),
     "head too large": (GET + b"A: " + b"b" * 2**14 + b"\r\n\r\n", 431),
     "head without end": (b"x" * 2**14, 431),
 }
@@ -316,6 +320,14 @@ def test_every_bad_request_is_refused_and_nobody_else_notices(
         client.close()
         assert worker.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("header", ["Origin: http://h", "Sec-Fetch-Site: none"])
+def test_a_person_and_a_page_of_the_same_site_may_submit(
+    client: Http, worker: Peer, header: str
+) -> None:
+    client.send(post(b"", header, "X-Gearman-Background: true"))
+    assert client.hear()[0] == 200
 
 
 def test_half_a_request_is_not_a_job(client: Http, worker: Peer) -> None:
