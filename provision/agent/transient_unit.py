@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provision.agent.command import OUTPUT_LIMIT, end_units, run_command
+from provision.agent.command import end_units, run_command
 from provision.agent.files import Failure
+from provision.agent.last_words import LastWords, find_cause
 from provision.agent.link import FrameLink
 from provision.agent.processes import pids_of_unit
 
 STATE = ("MainPID", "Result", "ExecMainCode", "ExecMainStatus")
 CLD_EXITED = "1"
 NOT_EXECUTED = 203  # systemd's status of what could not be executed
-# What PHP, Perl, Node.js, Java, Ruby and Go write after the line that says why they end, ...
-AFTER_CAUSE = re.compile(r"\s|#\d|[})]|BEGIN failed|Node\.js v|exit status \d")
-# ... and such a line.
-CAUSE = re.compile(r"(?!\s|#\d).*(error|exception|fatal|panic|can't|cannot)", re.IGNORECASE)
 STACKS = 20  # processes that are made to write where they hang
 STACK_TIME = 0.5  # seconds for each of them
 END_TIMEOUT = 30.0  # seconds after its time in which systemd ends what an agent left behind
 
 
-def find_cause(said: str) -> str:
-    """The line of a program's last words that says why it ended: the last, or that of an error."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    if AFTER_CAUSE.match(lines[-1]):
-        causes = [line for line in lines if CAUSE.match(line)]
-        return (causes or lines)[-1].strip()
-    return lines[-1]
-
-
 class TransientUnit:
-    """A worker that runs in unit ``name`` with these ``properties``, and writes to file ``log``."""
+    """A worker that runs in unit ``name`` with these ``properties``, whose output is read."""
 
-    def __init__(self, link: FrameLink, name: str, properties: list[str], log: str) -> None:
+    def __init__(
+        self, link: FrameLink, name: str, properties: list[str], output: LastWords
+    ) -> None:
         self._link = link
         self.name = name
         self._properties = properties
-        self._log = log
+        self._output = output
         self._pid = 0
 
     def start(self, options: list[str], argv: list[str]) -> None:
@@ -60,7 +49,7 @@ class TransientUnit:
 
     def explain(self, failure: Failure) -> Failure:
         """The same with how it ended and what it said; one that hangs is made to write where."""
-        why, said = self._why_ended(hangs=failure.late), self._read_end()
+        why, said = self._why_ended(hangs=failure.late), self._output.read()
         if why is None:
             return Failure(str(failure), f"{failure.output or failure}\n{said}".strip())
         if not said:
@@ -106,14 +95,6 @@ class TransientUnit:
             return f"the worker was killed, as at its limit of memory ({', '.join(limits)})"
         return f"the worker was ended by signal {status}"
 
-    def _read_end(self) -> str:
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_LIMIT))
-                return file.read(OUTPUT_LIMIT).decode(errors="backslashreplace").strip()
-        except FileNotFoundError:
-            return ""
-
 
 @contextmanager
 def running_unit(
@@ -129,13 +110,14 @@ def running_unit(
     Raises :class:`Failure` if it cannot be started.
     """
     with tempfile.TemporaryDirectory(prefix=f"gearman-{purpose}-", dir="/run") as folder:
-        log = f"{folder}/log"
-        unit = TransientUnit(link, f"gearman-{purpose}-{os.getpid()}.service", properties, log)
+        pipe = f"{folder}/output"
+        output = LastWords(pipe)
+        unit = TransientUnit(link, f"gearman-{purpose}-{os.getpid()}.service", properties, output)
         wanted = [
             *properties,
             "OOMPolicy=kill",  # one process at the limit of memory is reason enough
             f"RuntimeMaxSec={seconds + END_TIMEOUT:.0f}",
-            *(f"Standard{stream}=append:{log}" for stream in ("Output", "Error")),
+            *(f"Standard{stream}=append:{pipe}" for stream in ("Output", "Error")),
         ]
         options = [f"--property={each}" for each in wanted]
         options += [f"--setenv={name}={text}" for name, text in environment.items()]
@@ -144,3 +126,4 @@ def running_unit(
             yield unit
         finally:
             unit.stop()
+            output.close()

@@ -35,27 +35,15 @@ LONGEST_NAME = 300  # characters of HOST:PORT
 
 def refuse_left_servers(run: Run) -> None:
     """Tell of each; a host that knows one in which there are jobs has failed."""
-    leaving: dict[HostRun, Sequence[str]] = {}
-    for host_run in filter(run.is_well, run.host_runs):
-        if servers := _forgotten_servers(host_run):
-            leaving[host_run] = servers
-    for host_run in [each for each, servers in leaving.items() if len(servers) > MOST_SERVERS]:
-        many = len(leaving.pop(host_run))
-        run.fail(host_run.name, HostFailed(f"its files name {many} job servers that are not known"))
-    if not leaving:
-        return
-    ours = _own_addresses(run)
-    answers = ask_each(
-        run,
-        [*leaving],
-        lambda each: each.session.survey([_ask(server) for server in leaving[each]]),
-    )
+    leaving = _find_left_servers(run)
+
+    def ask(host_run: HostRun) -> dict[Question, Answer]:
+        return host_run.session.survey([_ask(each) for each in leaving[host_run]])
+
+    answers = ask_each(run, [*leaving], ask)
     told = dict[str, None]()
     for host_run, servers in leaving.items():
-        for server in servers if host_run.name in answers else ():
-            is_ours = split_server(server)[0].removeprefix("gearmans://") in ours
-            if is_ours and not run.is_partial:
-                continue  # its host is in this run, which takes it down
+        for server, is_ours in servers.items() if host_run.name in answers else ():
             found = answers[host_run.name][_ask(server)]
             jobs, line = _describe_server(server, host_run.name, found, is_ours=is_ours)
             told[line] = None
@@ -63,6 +51,24 @@ def refuse_left_servers(run: Run) -> None:
                 run.fail(host_run.name, HostFailed(f"it would leave {server} with {jobs}"))
     for line in told:
         run.report.say(line)
+
+
+def _find_left_servers(run: Run) -> dict[HostRun, dict[str, bool]]:
+    """Those that each host is to forget and this run does not take down; whether they are ours."""
+    forgotten = {each: _forgotten_servers(each) for each in filter(run.is_well, run.host_runs)}
+    ours = _own_addresses(run) if any(forgotten.values()) else set()
+    found: dict[HostRun, dict[str, bool]] = {}
+    for host_run, servers in forgotten.items():
+        hosts = {each: split_server(each)[0].removeprefix("gearmans://") for each in servers}
+        left = {each: host in ours for each, host in hosts.items()}
+        if not run.is_partial:
+            left = {each: is_ours for each, is_ours in left.items() if not is_ours}
+        if len(left) > MOST_SERVERS:
+            problem = f"its files name {len(left)} job servers that are not known"
+            run.fail(host_run.name, HostFailed(problem))
+        elif left:
+            found[host_run] = left
+    return found
 
 
 def _forgotten_servers(host_run: HostRun) -> Sequence[str]:

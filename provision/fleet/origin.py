@@ -1,9 +1,13 @@
 """What hosts ran before the release that a run moves them to: where they go if it is given up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import BEGUN, PAST_RUNS
+
+SETTLED_AFTER = timedelta(days=1)
 
 
 def origins_of(host_runs: Sequence[HostRun], *, back: bool) -> dict[str, str | None]:
@@ -16,8 +20,17 @@ def origins_of(host_runs: Sequence[HostRun], *, back: bool) -> dict[str, str | N
     seen = {each.name: _seen_origin(each) for each in host_runs}
     staying = [each for each in host_runs if seen[each.name] == each.release]
     moves = back or len(staying) < len(host_runs)
-    told = {each.name: _told_origin(each, moves=moves) for each in staying}
+    told = {each.name: _told_origin(each, moves=moves, back=back) for each in staying}
     return seen | told
+
+
+def upgraded_before(
+    host_runs: Sequence[HostRun], pending: Sequence[HostRun], origins: Mapping[str, str | None]
+) -> list[HostRun]:
+    """Hosts that an earlier run of the same upgrade had reached: its record says so."""
+    left = {origins[each.name] for each in pending} - {None}
+    others = (each for each in host_runs if each not in pending)
+    return [each for each in others if origins[each.name] in left - {each.release}]
 
 
 def _seen_origin(host_run: HostRun) -> str | None:
@@ -28,10 +41,20 @@ def _seen_origin(host_run: HostRun) -> str | None:
     return next(others, host_run.release)
 
 
-def _told_origin(host_run: HostRun, *, moves: bool) -> str:
+def _told_origin(host_run: HostRun, *, moves: bool, back: bool) -> str:
     kept = host_run.answers[host_run.track.question]["kept"]
     for entry in reversed(host_run.answers[PAST_RUNS]):
         before, after = host_run.track.move_in(entry)
         if after == host_run.release and before in kept:
-            return str(before) if moves or entry["result"] == BEGUN else host_run.release
+            moved = moves and (back or not _is_settled(entry))
+            return str(before) if moved or entry["result"] == BEGUN else host_run.release
     return host_run.release
+
+
+def _is_settled(entry: Mapping[str, Any]) -> bool:
+    """Whether what a run did is too long ago to be part of one that goes on."""
+    try:
+        at = datetime.fromisoformat(entry["at"])
+        return datetime.now(UTC) - at > SETTLED_AFTER
+    except (ValueError, TypeError):  # not as a run writes it
+        return True

@@ -24,7 +24,7 @@ from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
-from provision.fleet.origin import origins_of
+from provision.fleet.origin import origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
@@ -116,6 +116,7 @@ class Rollout:
         self._guilty = False  # the release, and not the host, was why one failed
         self._before: dict[str, Before] = {}  # of hosts that are changed
         self._origin = origins_of(run.host_runs, back=blame)
+        self._earlier = upgraded_before(run.host_runs, self._pending, self._origin)
         self._running = {each.name: each.release_before for each in run.host_runs}
 
     def refuse_unsafe(self) -> None:
@@ -132,6 +133,9 @@ class Rollout:
 
     def may_begin(self) -> bool:
         """Whether what failed until now is within --max-fail; what to do if not is told."""
+        if self._earlier:
+            names = fold_names([each.name for each in self._earlier])
+            self._run.report.say(f"{names}: changed by an earlier run; goes back too if this fails")
         failed = self._run.failed
         self._away = {name for name, each in failed.items() if isinstance(each, Unreachable)}
         if failed.keys() == self._away and len(failed) <= self._policy.max_fail:
@@ -241,7 +245,7 @@ class Rollout:
         """Put back what was upgraded, and mark the release as bad. Returns the exit status."""
         run = self._run
         first, error = next(each for each in run.failed.items() if each[0] not in self._away)
-        others = [*self._also_upgraded(), *self._left_between()]
+        others = [*self._upgraded, *self._earlier, *self._left_between()]
         for _ in hosts.run_on_each(others, self._put_back, run.options.parallel):
             pass
         self._check_returned()
@@ -263,16 +267,6 @@ class Rollout:
         else:
             run.report.say("given up, before anything that runs was touched")
         return RolledBack.status
-
-    def _also_upgraded(self) -> list[HostRun]:
-        """With those that an earlier run of this upgrade had reached: its record says so."""
-        origins = {self._origin[each.name] for each in self._pending} - {None}
-        earlier = [
-            each
-            for each in self._run.host_runs
-            if each not in self._pending and self._origin[each.name] in origins - {each.release}
-        ]
-        return [*self._upgraded, *earlier]
 
     def _left_between(self) -> list[HostRun]:
         """Those that an earlier run has left half changed, and this one has not begun."""

@@ -4,7 +4,7 @@ A host may be compromised, and its agent replaced: what it says ends in plans, r
 hosts' decisions. Whatever does not have the shape given here is a failure of that host alone.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
 
@@ -24,17 +24,12 @@ Machine = Annotated[str, msgspec.Meta(pattern=r"^\w{1,32}\Z")]
 MANY = msgspec.Meta(max_length=1_000)  # releases, of which a host keeps a few
 
 
-def decode(raw: bytes, shape: type[Shape]) -> Shape:
+def decode(raw: bytes | msgspec.Raw, shape: type[Shape]) -> Shape:
     """JSON text as ``shape``. Raises :class:`ValueError` that says what is wrong, and where."""
     try:
         return msgspec.json.decode(raw, type=shape)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
-
-
-def check(value: Any, shape: Any) -> Any:
-    """Decoded JSON data as ``shape``. Raises :class:`ValueError`."""
-    return msgspec.convert(value, shape)
 
 
 class HostAnswer(TypedDict):

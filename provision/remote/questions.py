@@ -40,6 +40,7 @@ class QuestionKind:
 
     arguments: tuple[str, ...]
     answer: Any  # a type, of provision/remote/answers.py; None: it does not exist
+    more: int = 0  # bytes that it may have, besides the few MiB for all that is asked at once
 
 
 def check_question(question: tuple[str, ...]) -> None:
@@ -72,9 +73,9 @@ QUESTIONS: dict[str, QuestionKind] = {
     # What deploys made there, by their mark; a place is a path or a pattern.
     "marked": QuestionKind(("*places",), Marked),
     # What a job server holds: asked at its socket `admin`, else read in its `folder` (or "").
-    "queue": QuestionKind(("folder", "admin"), QueueAnswer | None),
+    "queue": QuestionKind(("folder", "admin"), QueueAnswer | None, 24 << 20),
     # The schedules of the job server at its socket `admin`, by name; None when it does not answer.
-    "schedules": QuestionKind(("admin",), Schedules | None),
+    "schedules": QuestionKind(("admin",), Schedules | None, 56 << 20),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
     "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
@@ -96,10 +97,10 @@ SURVEY: dict[str, QuestionKind] = {
     "clock": QuestionKind((), float),  # seconds since 1970
     "space": QuestionKind(("path",), SpaceAnswer),
     "oom": QuestionKind(("since",), Texts),  # units that lost a process for want of memory
-    "lines": QuestionKind(("unit", "number"), Texts),  # the last that it logged
-    "said": QuestionKind(("unit", "number"), Texts),  # the last of its present run
+    "lines": QuestionKind(("unit", "number"), Texts, 16 << 20),  # the last that it logged
+    "said": QuestionKind(("unit", "number"), Texts, 16 << 20),  # the last of its present run
     "firewall": QuestionKind((), Texts),  # the rules that drop or reject something
-    "server": QuestionKind(("host", "port"), ServerAnswer),
+    "server": QuestionKind(("host", "port"), ServerAnswer, 24 << 20),
     # What `gearmand --check-queue`, `command`, says in a unit with these lines of a unit file.
     "queue_check": QuestionKind(("properties", "*command"), QueueCheckAnswer),
 }

@@ -13,8 +13,10 @@ class Crash(TypedDict, total=False):
     crash: Text
 
 
-Answered = TypedDict("Answered", {"is": Any, "unknown": Text}, total=False)
-"""An answer to one question, or why there is none."""
+Answered = TypedDict("Answered", {"is": msgspec.Raw, "unknown": Text}, total=False)
+"""An answer to one question, which is read as its kind has it, or why there is none."""
+
+NULL = msgspec.Raw(b"null")
 
 
 class AnswersReply(Crash):

@@ -9,17 +9,16 @@ off is an error that names the host and what was being done.
 """
 
 import hashlib
-import json
 import secrets
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Thread
 from typing import Any, TypeVar
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
-from provision.remote.answers import check, decode
+from provision.remote.answers import decode
+from provision.remote.frames import Frames
 from provision.remote.handshake import (
     LINE_LIMIT,
     PYTHON,
@@ -33,6 +32,7 @@ from provision.remote.handshake import (
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question, Unknown
 from provision.remote.questions import QUESTIONS
 from provision.remote.replies import (
+    NULL,
     Answered,
     AnswersReply,
     Crash,
@@ -45,13 +45,14 @@ from provision.remote.running import Running
 
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
-CHUNK_SIZE = 1 << 18  # more at once makes paramiko copy the rest again for each packet
 ASKING = (
     *("system", "paths", "processes", "machine", "installed", "ours", "units", "accounts"),
     *("text_answer", "queue_file", "schedules", "probe"),
 )
-LENGTHS = struct.Struct(">IQ")
-HEADER_LIMIT = 1 << 26  # bytes
+FRAME_LIMIT = 1 << 26  # bytes, of whatever an agent says
+ANSWERS_LIMIT = 1 << 23  # of answers; more for some (QuestionKind.more)
+OUTCOME_LIMIT = 1 << 25  # of how an operation went, with a job's result
+REPLY_LIMIT = 1 << 22  # of anything else
 OUTPUT_LIMIT = 1 << 16  # characters of what a failed operation said
 
 ANSWER_TIMEOUT = 60.0  # seconds until a question is answered
@@ -83,20 +84,18 @@ class Session:
     ) -> None:
         self.name = name
         self._lock_file = lock_file
-        self._sending = Lock()
-        self._closed = Event()
         self._pinger: Thread | None = None
-        self._buffer = bytearray()
         token = secrets.token_hex(8)
-        self._channel = start(command_line(token, sudo=sudo, python=python))
+        channel = start(command_line(token, sudo=sudo, python=python))
         try:
             asked = password if sudo else None
-            self._buffer += shake_hands(self._channel, name, token, asked, python)
+            before = shake_hands(channel, name, token, asked, python)
             source = _agent_source("link")
-            self._channel.send(b"%08x" % len(source) + source)
+            channel.send(b"%08x" % len(source) + source)
+            self._frames = Frames(name, channel, before)
             self._load_modules(*ASKING)
         except BaseException:
-            self.close()
+            channel.close()
             raise
 
     def __enter__(self) -> "Session":
@@ -112,8 +111,11 @@ class Session:
         asked = list(dict.fromkeys(questions))
         if not asked:
             return {}
-        self._send({"do": "ask", "questions": asked})
-        answers = self._receive(AnswersReply, ANSWER_TIMEOUT, "it was asked how it is")["answers"]
+        self._frames.send({"do": "ask", "questions": asked})
+        more = sum(QUESTIONS[kind].more for kind, *_ in asked if kind in QUESTIONS)
+        limit = min(ANSWERS_LIMIT + more, FRAME_LIMIT)
+        during = "it was asked how it is"
+        answers = self._receive(AnswersReply, ANSWER_TIMEOUT, during, limit)["answers"]
         now = time.time()
         if len(answers) != len(asked):
             raise HostFailed(f"{self.name}: {len(answers)} answers to {len(asked)} questions")
@@ -127,7 +129,7 @@ class Session:
         if "unknown" in answered:
             return Unknown(answered["unknown"])
         try:
-            return check(answered.get("is"), QUESTIONS[question[0]].answer)
+            return decode(answered.get("is", NULL), QUESTIONS[question[0]].answer)
         except ValueError as error:
             raise HostFailed(f"{self.name}: malformed answer to {question[0]}: {error}") from None
 
@@ -148,6 +150,7 @@ class Session:
             *("files", "credentials", "command", "bytecode", "release", "change", "job_servers"),
             *(
                 "job_proof",
+                "last_words",
                 "transient_unit",
                 "trial",
                 "program_trial",
@@ -156,7 +159,7 @@ class Session:
             ),
             *("programs", "app", "leaving", "set_schedules"),
         )
-        self._send(
+        self._frames.send(
             {
                 "do": "lock",
                 "path": self._lock_file,
@@ -176,6 +179,7 @@ class Session:
             since = f" since {other['since']}" if "since" in other else ""
             doing = f", {other['doing']}" if "doing" in other else ""
             raise Locked(f"{self.name} is locked: {who}{since}{doing}", other.get("host", ""))
+        self._frames.advice = "; run this again, and it does what is left"  # it may be half changed
         self._pinger = Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}")
         self._pinger.start()
 
@@ -188,7 +192,7 @@ class Session:
         """
         if self._pinger is None:
             raise HostFailed(f"{self.name}: it must be locked before it is changed")
-        self._send({"do": "apply", "count": len(operations)})
+        self._frames.send({"do": "apply", "count": len(operations)})
         for operation in operations:
             self._send_operation(operation)
         left = len(operations)
@@ -205,7 +209,7 @@ class Session:
 
     def record(self, path: str, entry: Mapping[str, Any]) -> None:
         """Add a line to the history that the host keeps in ``path``."""
-        self._send({"do": "record", "path": path, "entry": dict(entry)})
+        self._frames.send({"do": "record", "path": path, "entry": dict(entry)})
         answer = self._receive(RecordReply, ANSWER_TIMEOUT, "its history was being written")
         if refused := answer.get("refused", "it said neither yes nor no"):
             raise HostFailed(f"{self.name}: {refused}")
@@ -216,7 +220,7 @@ class Session:
         It needs no lock, and what it does is the operator's business.
         """
         self._load_modules("files", "command", "shell")
-        self._send(
+        self._frames.send(
             {"do": "stream", "argv": list(argv), "seconds": seconds, "patience": SILENCE_TIMEOUT}
         )
         Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}").start()
@@ -224,13 +228,12 @@ class Session:
 
     def close(self) -> None:
         """End the agent, and with it the lock and whatever it was doing."""
-        self._closed.set()
-        self._channel.close()
+        self._frames.close()
 
     def _load_modules(self, *modules: str) -> None:
         for module in modules:
             header = {"do": "load", "module": f"provision.agent.{module}"}
-            self._send(header, _agent_source(module))
+            self._frames.send(header, _agent_source(module))
 
     # -- operations ---------------------------------------------------------------------
 
@@ -242,13 +245,13 @@ class Session:
         digest = (
             _file_digest(content) if isinstance(content, Path) else hashlib.sha256(data).hexdigest()
         )
-        self._send({**header, "later": later, "digest": digest}, data)
+        self._frames.send({**header, "later": later, "digest": digest}, data)
 
     def _await_outcome(self, operation: Operation) -> OperationOutcome:
         during = f"`{operation.kind}` was being done"
         content = operation.content
         while True:
-            event = self._receive(StepReply, OPERATION_TIMEOUT, during)
+            event = self._receive(StepReply, OPERATION_TIMEOUT, during, OUTCOME_LIMIT)
             if "outcome" in event:
                 outcome = event["outcome"]
                 if outcome["error"] is not None:
@@ -258,41 +261,18 @@ class Session:
                 raise HostFailed(f"{self.name}: the agent asks for a file that it does not need")
             path, content = content, None  # it is sent once
             try:
-                self._send_file(path)
+                self._frames.send_file(path)
             except Unreachable:
                 # An agent that broke has said why, and that says more than a broken pipe.
                 self._receive(StepReply, START_TIMEOUT, during)
                 raise
 
-    def _send_file(self, path: Path) -> None:
-        with path.open("rb") as file, self._sending:
-            left = path.stat().st_size
-            header = json.dumps({"do": "content"}).encode()
-            self._channel.send(LENGTHS.pack(len(header), left) + header)
-            while left:
-                piece = file.read(min(CHUNK_SIZE, left))
-                if not piece:
-                    self.close()
-                    raise ToolkitError(f"{path} became shorter while it was sent to {self.name}")
-                self._channel.send(piece)
-                left -= len(piece)
+    # -- messages -----------------------------------------------------------------------
 
-    # -- frames -------------------------------------------------------------------------
-
-    def _send(self, header: Mapping[str, Any], content: bytes = b"") -> None:
-        encoded = json.dumps(header).encode()
-        with self._sending:
-            self._channel.send(LENGTHS.pack(len(encoded), len(content)) + encoded)
-            for start in range(0, len(content), CHUNK_SIZE):
-                self._channel.send(content[start : start + CHUNK_SIZE])
-
-    def _receive(self, shape: type[Message], seconds: float, during: str) -> Message:
-        length, size = LENGTHS.unpack(self._read(LENGTHS.size, seconds, during))
-        if length > HEADER_LIMIT or size:
-            raise HostFailed(
-                f"{self.name}: malformed message from the agent while {during}{self._advice}"
-            )
-        raw = self._read(length, seconds, during)
+    def _receive(
+        self, shape: type[Message], seconds: float, during: str, limit: int = REPLY_LIMIT
+    ) -> Message:
+        raw = self._frames.receive(limit, seconds, during)
         try:
             if crash := decode(raw, Crash).get("crash"):
                 last = "\n".join(f"| {line[:LINE_LIMIT]}" for line in crash.splitlines()[-8:])
@@ -301,37 +281,14 @@ class Session:
         except ValueError as error:
             raise HostFailed(
                 f"{self.name}: malformed message from the agent while {during}: "
-                f"{error}{self._advice}"
+                f"{error}{self._frames.advice}"
             ) from None
-
-    def _read(self, size: int, seconds: float, during: str) -> bytes:
-        end = time.monotonic() + seconds
-        while len(self._buffer) < size:
-            try:
-                piece = self._channel.receive(max(end - time.monotonic(), 0))
-            except TimeoutError:
-                raise HostFailed(
-                    f"{self.name}: no answer within {seconds:.0f} s while {during}"
-                ) from None
-            except Unreachable as lost:
-                raise Unreachable(f"{lost} while {during}{self._advice}") from None
-            if not piece:
-                raise HostFailed(f"{self.name}: the agent was gone while {during}{self._advice}")
-            self._buffer += piece
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    @property
-    def _advice(self) -> str:
-        """What to do when the host falls silent; one that is locked may be half changed."""
-        return "; run this again, and it does what is left" if self._pinger else ""
 
     def _ping_agent(self) -> None:
         """A sign of life from time to time, or the agent would think that we are dead."""
-        while not self._closed.wait(PING_INTERVAL):
+        while not self._frames.closed.wait(PING_INTERVAL):
             try:
-                self._send({"do": "ping"})
+                self._frames.send({"do": "ping"})
             except ToolkitError:
                 return  # whoever waits for the host is told
 

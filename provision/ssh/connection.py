@@ -28,7 +28,7 @@ from provision.ssh.keys import Keys
 from provision.ssh.known_hosts import KnownHosts
 from provision.ssh.route import Hop, Route, find_route
 from provision.ssh.stream import SSHStream, dial_hop, keep_alive
-from provision.ssh.timeouts import LOGIN_TIMEOUT
+from provision.ssh.timeouts import LOGIN_TIMEOUT, SEND_TIMEOUT
 
 if TYPE_CHECKING:
     import paramiko
@@ -64,7 +64,8 @@ class Channel:
         self._channel = channel
 
     def send(self, data: bytes) -> None:
-        with explaining_loss(self._name):
+        line, slow = self._link.line, f"it did not take {len(data)} bytes in {SEND_TIMEOUT:.0f} s"
+        with explaining_loss(self._name, line), line.limit(SEND_TIMEOUT, slow):
             self._channel.sendall(data)
 
     def receive(self, seconds: float) -> bytes:
@@ -112,9 +113,10 @@ class SSHConnection:
         """
         channel = self._open_channel()
         channel.set_combine_stderr(True)
-        with explaining_loss(self._name):
+        link, late = self._link, f"no command was begun in {LOGIN_TIMEOUT:.0f} s"
+        with explaining_loss(self._name, link.line), link.line.limit(LOGIN_TIMEOUT, late):
             channel.exec_command(line)
-        return Channel(self._name, self._link, channel)
+        return Channel(self._name, link, channel)
 
     def run(
         self, command: str | Sequence[str], stdin: bytes = b"", seconds: float = 60.0
@@ -136,7 +138,7 @@ class SSHConnection:
         too_much = partial(stop, endless)
         timer.start()
         try:
-            with explaining_loss(self._name), ThreadPoolExecutor(2) as threads:
+            with explaining_loss(self._name, self._link.line), ThreadPoolExecutor(2) as threads:
                 channel.exec_command(line)
                 threads.submit(_feed_stdin, channel, stdin)
                 stderr = threads.submit(_read_all, channel.recv_stderr, too_much)
@@ -166,7 +168,7 @@ class SSHConnection:
 
         place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         try:
-            with explaining_loss(self._name):
+            with explaining_loss(self._name, self._link.line):
                 return self._link.transport.open_channel(
                     "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=LOGIN_TIMEOUT
                 )
@@ -174,7 +176,7 @@ class SSHConnection:
             raise Unreachable(f"{self._name}: {place}: {error.text}") from error
 
     def _open_channel(self) -> "paramiko.Channel":
-        with explaining_loss(self._name):
+        with explaining_loss(self._name, self._link.line):
             return self._link.transport.open_session(timeout=LOGIN_TIMEOUT)
 
 
@@ -221,8 +223,9 @@ def host_keys(way: Route) -> list["paramiko.PKey"]:
 class _LoggedIn:
     """A connection that is logged in, and the gateway that it goes through."""
 
-    def __init__(self, fabric: Any, gateway: "Gateway[_LoggedIn] | None") -> None:
+    def __init__(self, fabric: Any, line: SSHStream, gateway: "Gateway[_LoggedIn] | None") -> None:
         self._fabric = fabric
+        self.line = line
         self._gateway = gateway
         self._closing = Lock()
 
@@ -294,6 +297,7 @@ def _log_in(way: Route) -> _LoggedIn:
             config=Config(overrides={"load_ssh_configs": False}, lazy=True),
             connect_kwargs={
                 "sock": line,
+                "timeout": LOGIN_TIMEOUT,
                 "banner_timeout": LOGIN_TIMEOUT,
                 "auth_timeout": LOGIN_TIMEOUT,
                 "channel_timeout": LOGIN_TIMEOUT,
@@ -309,7 +313,7 @@ def _log_in(way: Route) -> _LoggedIn:
             raise
         if to.gateway is not None:
             _gateways.hold_again(to.gateway)
-        return _LoggedIn(fabric, to.gateway)
+        return _LoggedIn(fabric, line, to.gateway)
 
 
 _gateways = Gateways(_log_in)

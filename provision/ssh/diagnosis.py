@@ -10,6 +10,7 @@ from provision.errors import InventoryError, Unreachable
 from provision.ssh.keys import Keys, SecondFactor
 from provision.ssh.known_hosts import KnownHosts
 from provision.ssh.route import Hop
+from provision.ssh.stream import SSHStream
 from provision.ssh.timeouts import CONNECT_TIMEOUT, LOGIN_TIMEOUT
 
 
@@ -52,15 +53,15 @@ def explaining_failures(
 
 
 @contextmanager
-def explaining_loss(name: str) -> Iterator[None]:
-    """Raises :class:`Unreachable` when the connection to host ``name`` ends meanwhile."""
+def explaining_loss(name: str, line: SSHStream) -> Iterator[None]:
+    """Raises :class:`Unreachable` when ``line``, to host ``name``, ends meanwhile."""
     import paramiko
 
     try:
         yield
     except (paramiko.SSHException, EOFError, OSError) as error:
-        why = f": {error}" if str(error) else ""
-        raise Unreachable(f"{name}: the connection was lost{why}") from error
+        why = line.problem or str(error)
+        raise Unreachable(f"{name}: the connection was lost{why and f': {why}'}") from error
 
 
 def _no_way(hop: Hop, error: Any) -> str:
@@ -105,4 +106,6 @@ def _no_ssh(hop: Hop, gateway: Hop | None, said: str) -> str:
         return f"the connection to {gateway} was lost"
     if gateway is not None and said == "Timeout opening channel.":
         return f"{gateway} got no answer from {place} in {LOGIN_TIMEOUT:.0f} s: is it up?"
+    if said == "No existing session":  # what paramiko says when its time is up
+        said = f"no keys were exchanged in {LOGIN_TIMEOUT:.0f} s"
     return f"{place} answers, and not as an SSH server should: {said or 'it hung up'}"

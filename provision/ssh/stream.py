@@ -4,9 +4,11 @@ It breaks when nothing comes for too long, on every system and through every jum
 socket by itself notices a dead peer late, and one behind a jump host never.
 """
 
+import math
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +25,37 @@ KEEPALIVE_TIMEOUT = 10.0  # seconds more of silence, and the peer is gone
 class SSHStream:
     """As paramiko uses a socket.
 
-    Silence is counted in what paramiko waits at once: a laptop that slept was not waiting.
+    Silence is counted in what paramiko waits at once: a laptop that slept was not waiting. So is
+    how long the peer takes nothing of what is sent. ``problem`` says why it was broken.
     """
 
     def __init__(self, line: Any) -> None:
         self._line = line
         self._wait = 0.0
+        self._stalled = 0.0  # seconds
+        self._end = math.inf  # of what is limited
+        self._limit_problem = ""
         self.silence = 0.0  # seconds
+        self.problem = ""
+
+    @contextmanager
+    def limit(self, seconds: float, problem: str) -> Iterator[None]:
+        """Break it, with this problem, unless what is done meanwhile is over in time.
+
+        A peer that sends something from time to time would be waited for without end.
+        """
+        self._limit_problem, self._end = problem, time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._end = math.inf
 
     def settimeout(self, seconds: float) -> None:
         self._wait = seconds
         self._line.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
+        self._check()
         try:
             piece: bytes = self._line.recv(size)
         except TimeoutError:
@@ -45,6 +65,24 @@ class SSHStream:
             raise
         self.silence = 0.0
         return piece
+
+    def send(self, data: bytes) -> int:
+        self._check()
+        try:
+            sent: int = self._line.send(data)
+        except TimeoutError:
+            self._stalled += self._wait
+            if self._stalled > KEEPALIVE_INTERVAL + KEEPALIVE_TIMEOUT:
+                self.problem = f"it took nothing for {self._stalled:.0f} s"
+            raise
+        self._stalled = 0.0
+        return sent
+
+    def _check(self) -> None:
+        if time.monotonic() > self._end:
+            self.problem = self._limit_problem
+        if self.problem:
+            raise EOFError
 
     def close(self) -> None:
         with suppress(EOFError, OSError):  # a jump host that is gone cannot be told

@@ -1,11 +1,15 @@
 """Which line of what a program said last tells why it ended: from real interpreters."""
 
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from provision.agent.transient_unit import find_cause
+from provision.agent.command import OUTPUT_LIMIT
+from provision.agent.last_words import LastWords, find_cause
+from tests.attacks import attack
 
 PHP = ["php", "-d", "display_errors=stderr", "-d", "log_errors=0", "-r"]
 
@@ -37,3 +41,19 @@ def test_what_node_says_last_is_its_version() -> None:
 
 def test_a_stack_without_an_error_ends_with_its_last_line() -> None:
     assert find_cause("working\n  here") == "here"
+
+
+@attack("code of an app", "write without end during its trial, into memory of the host", "mended")
+def test_of_what_is_written_the_end_is_kept_in_memory(tmp_path: Path) -> None:
+    pipe = tmp_path / "output"
+    words = LastWords(str(pipe))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    program = "print('x' * 100_000_000); print(end='last', flush=True)"
+    with pipe.open("wb") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True, timeout=120)
+    said = words.read()
+    assert said.endswith("xxx\nlast")
+    assert len(said) == OUTPUT_LIMIT
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+    assert pipe.stat().st_size == 0
+    words.close()

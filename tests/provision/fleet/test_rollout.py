@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError
@@ -447,6 +448,28 @@ def test_what_an_interrupted_run_had_upgraded_is_put_back_too(fleet: Fleet) -> N
     fleet.sessions["w3"].fails = job_fails
     assert fleet.upgrade(batch="1") == ROLLED_BACK
     assert fleet.all_run(OLD)
+
+
+@attack("compromised host", "have all hosts go back by an upgrade of itself that fails", "mended")
+def test_hosts_that_were_upgraded_long_ago_stay_when_one_fails(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may say that it has yet to move, and the others' histories tell of an upgrade."""
+    assert fleet.upgrade() == 0
+    fleet.sessions["w3"].host.paths[f"{ON_HOSTS}/current"] = link(f"releases/{OLD}")
+    fleet.sessions["w3"].fails = trial_fails
+    old = datetime.now(UTC) - timedelta(days=2)
+    for name in ("w1", "w2"):
+        fleet.sessions[name].host.history[-1]["at"] = old.isoformat()
+    capsys.readouterr()
+    assert fleet.upgrade() == ROLLED_BACK
+    hosts = {name: session.host for name, session in fleet.sessions.items()}
+    targets = {name: host.paths[f"{ON_HOSTS}/current"]["target"] for name, host in hosts.items()}
+    assert {targets["w1"], targets["w2"]} == {f"releases/{NEW}"}
+    assert targets["w4"] == f"releases/{OLD}"
+    assert fleet.sessions["w1"].host.releases[NEW]["bad"] is None
+    said = capsys.readouterr().out
+    assert re.search(r"^[^12]*w4[^12]*: changed by an earlier run; goes back too if", said, re.M)
 
 
 def test_a_host_that_is_away_counts_as_failed_and_is_told_how_to_leave_out(

@@ -12,7 +12,7 @@ import pytest
 
 from provision.errors import HostFailed, ToolkitError, Unreachable
 from provision.fleet import pool
-from provision.remote import running
+from provision.remote import running, session
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Question
 from provision.remote.session import Session
@@ -71,7 +71,7 @@ def answering(change: str) -> str:
 
 @attack(
     "compromised host",
-    "43 false answers: wrong types, endless versions, depth, size, a million findings, no end",
+    "46 false answers: wrong types, endless versions, depth, size, a million findings, no end",
     "mended",
 )
 @pytest.mark.slow
@@ -114,17 +114,20 @@ def answering(change: str) -> str:
         (answering("header['answers'][4]['is'] = [{'retires': True}]"), "answer to history"),
         (answering(f"header['answers'][4]['is'] = [{ENTRY | {'apps': 5}}]"), "answer to history"),
         (answering(f"header['answers'][4]['is'] = [{ENTRY | {'run': []}}]"), "answer to history"),
-        (answering(f"header['answers'][4]['is'] = [{ENTRY}] * 100_000"), "answer to history"),
+        (answering(f"header['answers'][4]['is'] = [{ENTRY}] * 20_000"), "answer to history"),
+        (answering(f"header['answers'][4]['is'] = [{ENTRY}] * 100_000"), "too long a message"),
         (
             answering(
-                "header['answers'][1]['is']['given_up'] = {f'r{n}': '' for n in range(1_000_000)}"
+                "header['answers'][1]['is']['given_up'] = {f'r{n}': '' for n in range(500_000)}"
             ),
             "malformed answer to releases",
         ),
         (answering("header['answers'][5]['is'] = ['x'] * 1_000_000"), "malformed answer to names"),
         ("raw = json.dumps({'crash': 'x' * 200_000}).encode()", "the agent broke"),
         ("raw = json.dumps({'crash': 'x' * 1_000_000}).encode()", "malformed message"),
-        ("raw = b'x' * 2**27", "malformed message from the agent"),
+        ("raw = b'x' * 2**27", "too long a message from the agent"),
+        ("raw = b'{\"answers\": [{\"is\": [' + b'[],' * 18_000_000", "too long a message"),
+        ("raw = b'{\"answers\": [' + b'{\"is\": [' + b'[],' * 2**21 + b'[]]}]}'", "1 answers to 6"),
         ("os._exit(0)", "the agent was gone"),
     ],
 )
@@ -138,6 +141,17 @@ def test_what_has_not_the_shape_of_an_answer_is_refused_in_one_line(
     assert problem in str(raised.value)
     assert len(first) < 300
     assert all(line.startswith("| ") and len(line) < 300 for line in more)
+
+
+@attack("compromised host", "have a late answer taken for that to the next question", "mended")
+def test_after_a_late_answer_nothing_more_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ANSWER_TIMEOUT", 0.5)
+    late = "import time; time.sleep(1); raw = json.dumps(header).encode()"
+    with Session("w1", mangled(late)) as agent:
+        with pytest.raises(HostFailed, match=r"^w1: no answer within 0 s while it was asked"):
+            agent.ask([HOST])
+        with pytest.raises(Unreachable, match="w1: nothing more is asked there, after what failed"):
+            agent.ask([("user", "root")])
 
 
 def test_a_clock_that_is_far_ahead_is_an_answer() -> None:
