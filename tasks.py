@@ -356,16 +356,23 @@ def monitor_config(c: Context, hosts: str = "", to: str = "prometheus") -> None:
     | {
         "port": f"where the page is on this machine ({WEB_PORT})",
         "history": "keep 8 days of history in this file (in memory)",
+        "operate": "steer too, by the admin sockets through sudo; the page is for who has its link",
     }
 )
 def web(
-    c: Context, hosts: str = "", limit: str = "", port: int = WEB_PORT, history: str = ""
+    c: Context,
+    hosts: str = "",
+    limit: str = "",
+    port: int = WEB_PORT,
+    history: str = "",
+    operate: bool = False,
 ) -> int:
     """Show the job servers on a web page of this machine, asked through SSH."""
     from provision.commands import web as dashboard
 
     options = Options(limit=limit or None)
-    return dashboard.show(inventory_path(hosts), options, port, history, print)
+    folder = inventory_path(hosts)
+    return dashboard.show(folder, options, port, history, print, operate=operate)
 
 
 @command(

@@ -1,4 +1,7 @@
-"""The dashboard: gearman-web, for those on the host; with TLS and users, for others too."""
+"""The dashboard: gearman-web, for those on the host; with TLS and users, for others too.
+
+Beside a job server, users who operate use its admin socket. Without users it is not used at all.
+"""
 
 from collections.abc import Iterator
 
@@ -6,8 +9,10 @@ from provision.build import Artifact
 from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import PAGE_LISTEN, is_page_public, page_address, page_url
+from provision.inventory.schedules import ADMIN_SOCKET
 from provision.inventory.schema import USERS
 from provision.render import exec_word
+from provision.resources.account import Group
 from provision.resources.base import Resource
 from provision.resources.dashboard import PageHealth, UsersFile
 from provision.resources.files import Directory
@@ -16,7 +21,7 @@ from provision.resources.requirement import FreePort, OwnAddress
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.unit import Unit, unit_file
 from roles.firewall import firewall
-from roles.runtime import ROOT, account
+from roles.runtime import ROOT, SERVER_USER, account
 from roles.servers import servers
 from roles.tls import CA, fingerprint, flags, readers, tls
 
@@ -32,6 +37,7 @@ def dashboard(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[
     users = _users_file(host)
     _refuse_unsafe(host, inventory, has_users=bool(users))
     public = is_page_public(host)
+    steers = bool(users) and "job_server" in host.groups
     file = unit_file(
         UNIT,
         release,
@@ -43,10 +49,14 @@ def dashboard(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[
         tls=public,
         users=users[0].path if users else "",
         user=USER,
+        admin=f"{exec_word(host.name)}=unix:{ADMIN_SOCKET}" if steers else "",
+        group=SERVER_USER,
     )
     yield OwnAddress(address, f"{PAGE_LISTEN} ({host.where_is(PAGE_LISTEN)})", PAGE_LISTEN)
     yield FreePort(address, port, UNIT, setting=f"{PORT} ({host.where_is(PORT)})")
     yield from account(USER, readers(inventory))
+    if steers:
+        yield Group(SERVER_USER)
     yield from tls(host, inventory)
     yield from firewall(host, inventory)
     if users:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gearman_py.cli import common
+from gearman_py.net.servers import UNIX, ServerAddress
 
 if TYPE_CHECKING:  # imported late: it needs the extra "web", which --help does without
     from gearman_py.web.access import Access
@@ -103,13 +104,15 @@ def _run(parser: ArgumentParser, options: Namespace) -> int:
     if options.names and len(options.names) != len(servers):
         parser.error(f"--name: {len(options.names)} given for {len(servers)} job servers")
     access = _make_access(parser, options)
+    operated = _find_admin_sockets(parser, options, servers)
     try:
         history = History(options.history)
     except HistoryError as error:
         parser.error(f"--history {error}")
 
     async def run_app() -> None:
-        app = make_app(Collector(servers, history, options.interval, options.names), access)
+        collector = Collector(servers, history, options.interval, options.names, operated)
+        app = make_app(collector, access)
         files = (options.tls_certificate, options.tls_key)
         await serve(
             app, options.listen, options.port_of_page, files if options.tls_certificate else None
@@ -121,6 +124,23 @@ def _run(parser: ArgumentParser, options: Namespace) -> int:
         print(f"gearman-web: {error}", file=sys.stderr)
         return common.FAILED
     return common.OK
+
+
+def _find_admin_sockets(
+    parser: ArgumentParser, options: Namespace, servers: Sequence[ServerAddress]
+) -> list[ServerAddress]:
+    """Where those who operate reach the servers: as others do, unless an admin socket is named."""
+    names = options.names or [str(each) for each in servers]
+    found = dict(zip(names, servers, strict=True))
+    for word in options.admin_sockets:
+        name, _, place = word.rpartition("=")
+        if name not in found or not place.startswith(UNIX):
+            expected = f"SERVER=unix:PATH, SERVER being {', '.join(names)}"
+            parser.error(f"--admin-socket {word}: expected {expected}")
+        if options.users is None and not options.trusted_proxy:
+            parser.error("--admin-socket needs users who operate: --users or --trusted-proxy")
+        found[name] = ServerAddress(place, 0)
+    return [found[name] for name in names]
 
 
 def _make_access(parser: ArgumentParser, options: Namespace) -> "Access":
@@ -135,7 +155,7 @@ def _make_access(parser: ArgumentParser, options: Namespace) -> "Access":
         users = Users(options.users) if options.users else None
     except UsersError as error:
         parser.error(f"--users {error}")
-    return Access(users, proxy, options.audit_log)
+    return Access(users=users, proxy=proxy, audit_file=options.audit_log)
 
 
 def _network(text: str) -> object:
@@ -202,6 +222,15 @@ def command_parser() -> ArgumentParser:
     )
     users("--user-header", metavar="NAME", help="the header in which it names the user")
     users("--operator", action="append", metavar="NAME", help="who may operate; may be repeated")
+    users(
+        "--admin-socket",
+        dest="admin_sockets",
+        action="append",
+        default=[],
+        metavar="SERVER=unix:PATH",
+        help="the admin socket of a job server with --admin-only, used for operators alone; may be "
+        "repeated",
+    )
     users("--audit-log", type=Path, metavar="FILE", help="append who did what to it (the log)")
     return parser
 

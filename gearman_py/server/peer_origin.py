@@ -9,13 +9,15 @@ from gearman_py.net.abstract_socket import read_owner
 from gearman_py.protocol.text import printable
 
 UNIX = "unix"  # the address of a peer at a Unix socket
+UNMAPPED = 65534  # user_namespaces(7)
+THIS_HOST = "this host"
 
 
 def name_operator(peer: Peer, at: socket.socket) -> str:
     """Who gives a command: the user or the address, after the id that the client gave itself."""
     place = _name_user(peer, at) or peer.address
     if peer.client_id == b"-":
-        return place
+        return f"a user of {place}" if place == THIS_HOST else place
     return f"{printable(peer.client_id).decode(errors='replace')} at {place}"
 
 
@@ -24,6 +26,8 @@ def _name_user(peer: Peer, at: socket.socket) -> str:
     if at.fileno() < 0 or peer.address != UNIX:  # a relayed peer's user is not known
         return ""
     _, user = read_owner(at)
+    if user == UNMAPPED:  # with PrivateUsers=yes systemd hides all but root and our own
+        return THIS_HOST
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""Who may see the pages: everyone on this machine, users who log in, or those a proxy names."""
+"""Who may see the pages: all on this machine, users who log in, those a proxy or a link names."""
 
 import hmac
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
+from gearman_py.web.secret_link import SecretLink
 from gearman_py.web.sessions import LoginLimit, LoginSession, Sessions
 from gearman_py.web.users import OPERATE, READ, DashboardUser, Users
 
@@ -39,12 +40,13 @@ class Proxy:
         return DashboardUser(name, OPERATE if name in self.operators else READ)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Access:
-    """How users are known. Without ``users`` and ``proxy`` everyone who can connect may read."""
+    """How users are known. Without any way, everyone who can connect may read."""
 
     users: Users | None = None
     proxy: Proxy | None = None
+    link: SecretLink | None = None
     audit_file: Path | None = None
     sessions: Sessions = field(default_factory=Sessions)
     limit: LoginLimit = field(default_factory=LoginLimit)
@@ -52,6 +54,11 @@ class Access:
 
     @property
     def is_open(self) -> bool:
+        return self.users is None and self.proxy is None and self.link is None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only browsers on this machine are to use it."""
         return self.users is None and self.proxy is None
 
     def session(self, request: HTTPConnection) -> LoginSession | None:
@@ -69,6 +76,8 @@ class Access:
         ):
             return self.proxy.user(name)
         session = self.session(request)
+        if session is not None and self.link is not None:
+            return DashboardUser(session.user, OPERATE)
         if self.users is not None and session is not None:
             return self.users.find(session.user)
         return None
@@ -88,14 +97,14 @@ class Access:
         return bool(own) and hmac.compare_digest(own.encode(), form_token.encode())
 
     def allows_host(self, request: HTTPConnection) -> bool:
-        """Whether the name by which it is asked is its own, where anyone may read.
+        """Whether the name by which it is asked is its own, where it is for this machine alone.
 
         Otherwise any web page could read it in the browser of someone on this machine, by a name
         that leads here (DNS rebinding).
         """
         name = request.headers.get("host", "").lower()
         host = name if name.endswith("]") else name.rpartition(":")[0] or name
-        return not self.is_open or host in LOCAL_NAMES
+        return not self.is_local or host in LOCAL_NAMES
 
     def address(self, request: HTTPConnection) -> str:
         """Where a request comes from: what the proxy says, if there is one."""

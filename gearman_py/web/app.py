@@ -18,10 +18,12 @@ from gearman_py.web.collector import Collector
 from gearman_py.web.failed_pages import FailedPages
 from gearman_py.web.function_actions import FunctionActions
 from gearman_py.web.guard import Guard
+from gearman_py.web.job_actions import JobActions
 from gearman_py.web.job_pages import JobPages
 from gearman_py.web.login import LoginPages
 from gearman_py.web.operating import Operator
 from gearman_py.web.pages import Pages
+from gearman_py.web.schedule_pages import SchedulePages
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,7 +45,9 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
     login = LoginPages(access, pages.render)
     operator = Operator(collector, access, pages.notices)
     failed = FailedPages(collector, pages.render, operator)
-    functions = FunctionActions(collector, operator)
+    functions = FunctionActions(collector, pages.render, operator)
+    schedules = SchedulePages(collector, pages.render, operator)
+    job_actions = JobActions(operator)
 
     async def healthz(request: Request) -> Response:
         """200 while the collector works, whatever it finds."""
@@ -62,17 +66,23 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
             Route("/", pages.overview),
             Route("/functions", pages.functions),
             Route("/function", pages.function),
+            Route("/function/limits", functions.limits),
+            Route("/function/confirm", functions.purge),
             Route("/function/{action}", functions.change, methods=["POST"]),
+            Route("/schedules", schedules.schedules),
+            Route("/schedule/{action}", schedules.change, methods=["POST"]),
             Route("/failed", failed.failed),
             Route("/failed/confirm", failed.confirm),
             Route("/failed/{action}", failed.change, methods=["POST"]),
             Route("/jobs", jobs.jobs),
             Route("/job", jobs.job),
+            Route("/job/{action}", job_actions.change, methods=["POST"]),
             Route("/workers", pages.workers),
             Route("/servers", pages.servers),
             Route("/runbook", pages.runbook),
             Route("/login", login.form),
             Route("/login", login.log_in, methods=["POST"]),
+            Route("/enter", login.enter),
             Route("/logout", login.log_out, methods=["POST"]),
             Route("/healthz", healthz),
             Mount("/static", StaticFiles(directory=STATIC)),

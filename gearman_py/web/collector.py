@@ -19,6 +19,7 @@ from gearman_py.net.servers import ServerAddress
 from gearman_py.web.counters import Baseline, Counters
 from gearman_py.web.fleet import Fleet, ServerLook
 from gearman_py.web.history import History
+from gearman_py.web.users import DashboardUser
 
 SERVER_TIMEOUT = 5.0  # seconds
 LATE = 60.0  # seconds that a round may take
@@ -36,8 +37,11 @@ class Collector:
         history: History,
         interval: float,
         names: Sequence[str] = (),
+        operated: Sequence[ServerAddress] = (),
     ) -> None:
-        """``names``: what to call the servers, if not by their addresses."""
+        """``names``: what to call the servers, if not by their addresses. ``operated``: where those
+        who operate ask them, such as their admin sockets, if elsewhere.
+        """
         named = names or [str(each) for each in servers]
         self.fleet = Fleet()
         self.fleet.servers = [
@@ -50,25 +54,23 @@ class Collector:
         self._servers = list(servers)
         self._looking = asyncio.Lock()
         self._next_by = time.monotonic() + LATE
-        self._clients = [
-            AsyncAdminClient([server], connect_timeout=SERVER_TIMEOUT, timeout=SERVER_TIMEOUT)
-            for server in servers
+        self._operated = list(operated) or self._servers
+        self._clients = [_make_client(server) for server in servers]
+        pairs = zip(servers, self._operated, self._clients, strict=True)
+        self._operators = [
+            client if usual == other else _make_client(other) for usual, other, client in pairs
         ]
         self._baselines = history.baselines()
 
-    def client_of(self, server: ServerLook) -> AsyncAdminClient:
-        """The client of a job server; tasks may share it."""
-        return self._clients[server.number]
+    def client_of(self, server: ServerLook, user: DashboardUser | None = None) -> AsyncAdminClient:
+        """The client of a job server by which ``user`` reads; tasks may share it."""
+        clients = self._operators if user is not None and user.operates else self._clients
+        return clients[server.number]
 
     def operator_client(self, server: ServerLook, user: str) -> AsyncAdminClient:
         """A client of a job server that says who uses it; to be closed. One word is sent."""
         word = "".join(char if char.isprintable() and char != " " else "_" for char in user)
-        return AsyncAdminClient(
-            [self._servers[server.number]],
-            connect_timeout=SERVER_TIMEOUT,
-            timeout=SERVER_TIMEOUT,
-            client_id=word,
-        )
+        return _make_client(self._operated[server.number], word)
 
     @property
     def is_late(self) -> bool:
@@ -86,7 +88,7 @@ class Collector:
                     pause = self.interval
                 await asyncio.sleep(pause)
         finally:
-            for client in self._clients:
+            for client in {*self._clients, *self._operators}:
                 await client.close()
 
     async def _look_in_time(self) -> float:
@@ -150,6 +152,12 @@ class Collector:
         same = look.answers == old.answers and look.pid == old.pid and old.since
         look.since = old.since if same else now
         return look
+
+
+def _make_client(server: ServerAddress, client_id: str = "") -> AsyncAdminClient:
+    return AsyncAdminClient(
+        [server], connect_timeout=SERVER_TIMEOUT, timeout=SERVER_TIMEOUT, client_id=client_id
+    )
 
 
 async def _ask_connections(client: AsyncAdminClient, look: ServerLook) -> list[WorkerInfo]:

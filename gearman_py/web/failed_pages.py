@@ -17,6 +17,7 @@ from gearman_py.web.job_pages import FoundJob
 from gearman_py.web.listing import ROWS, Query, cut_page
 from gearman_py.web.login import Render
 from gearman_py.web.operating import Act, Operator, explain_failure
+from gearman_py.web.users import DashboardUser
 
 MERGED = 1000  # of the latest jobs are shown if they are at several job servers
 FUNCTIONS = 12  # have a link of their own, those with most failed jobs
@@ -41,7 +42,7 @@ class FailedPages:
         total = min(kept, MERGED) if len(servers) > 1 else kept
         query = query._replace(page=min(query.page, max(1, -(-total // ROWS))))
         problems: list[str] = []
-        found = await self._read_page(servers, function, query.page, problems)
+        found = await self._read_page(request.state.user, servers, function, query.page, problems)
         return self._render(
             request,
             "failed.html",
@@ -62,13 +63,13 @@ class FailedPages:
         )
         if action not in ACTIONS or not (function or handle):
             raise HTTPException(404, "This page does not exist.")
-        if not request.state.user.operates:
-            raise HTTPException(403, f"To {action}, a user needs the role operate.")
+        user: DashboardUser = request.state.user
+        self._operator.check_role(request, action)
         await self._collector.look()
         count, until, problems = 1, 0.0, list[str]()
         if not handle:
             count = self._count_by_function().get(function, 0)
-            latest = await self._ask(self._servers, function, 0, 1, problems)
+            latest = await self._ask(user, self._servers, function, 0, 1, problems)
             until = max((job.row.failed for job in latest), default=0.0)
         return self._render(
             request,
@@ -89,8 +90,7 @@ class FailedPages:
         fields = await self._operator.read_form(request, action)
         function, handle = fields.get("function", ""), fields.get("handle", "")
         if handle:
-            looks = {look.address: look for look in self._collector.fleet.servers}
-            servers = [look for name, look in looks.items() if name == fields.get("server")]
+            servers = self._operator.find_server(fields)
             act = _change_one(action, handle)
         else:
             servers = self._servers
@@ -112,20 +112,26 @@ class FailedPages:
         return [server for server in servers if server.counts or not server.answers]
 
     async def _read_page(
-        self, servers: Sequence[ServerLook], function: str, number: int, problems: list[str]
+        self,
+        user: DashboardUser,
+        servers: Sequence[ServerLook],
+        function: str,
+        number: int,
+        problems: list[str],
     ) -> list[FoundJob]:
         """The jobs of a page, the latest first."""
         skipped = (number - 1) * ROWS
         answering = [server for server in servers if server.answers]
         problems += [f"{each.address}: {each.why}" for each in servers if not each.answers]
         if len(servers) == 1:
-            return await self._ask(answering, function, skipped, ROWS, problems)
-        found = await self._ask(answering, function, 0, skipped + ROWS, problems)
+            return await self._ask(user, answering, function, skipped, ROWS, problems)
+        found = await self._ask(user, answering, function, 0, skipped + ROWS, problems)
         found.sort(key=lambda job: -job.row.failed)
         return found[skipped : skipped + ROWS]
 
     async def _ask(
         self,
+        user: DashboardUser,
         servers: Sequence[ServerLook],
         function: str,
         offset: int,
@@ -133,7 +139,7 @@ class FailedPages:
         problems: list[str],
     ) -> list[FoundJob]:
         async def ask(server: ServerLook) -> list[FoundJob]:
-            client = self._collector.client_of(server)
+            client = self._collector.client_of(server, user)
             try:
                 rows: list[JobRow] = await client.find_jobs(
                     "failed", function=function, offset=offset, limit=limit

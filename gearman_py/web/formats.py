@@ -9,6 +9,7 @@ from gearman_py.config import format_size
 from gearman_py.printable import printable
 from gearman_py.protocol.text import printable as printable_bytes
 
+UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -89,6 +90,16 @@ def format_limits(stats: FunctionStats) -> str:
     return f"at most {', '.join(limits)}" if limits else ""
 
 
+def format_period_rate(stats: FunctionStats) -> str:
+    """How many jobs may be started in a period, as it is set: 100/s, 10/30m; "" for any number."""
+    if not stats.max_started:
+        return ""
+    period = round(stats.period_seconds)
+    unit, seconds = next(each for each in UNITS if period % each[1] == 0)
+    number = period // seconds
+    return f"{stats.max_started}/{number if number > 1 else ''}{unit}"
+
+
 def path_of(name: str) -> str:
     """A name as a segment of a path."""
     return quote(name, safe="")
@@ -105,4 +116,5 @@ FILTERS = {
     "segment": path_of,
     "harmless": format_name,
     "limits": format_limits,
+    "period_rate": format_period_rate,
 }

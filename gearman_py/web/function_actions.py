@@ -1,46 +1,77 @@
-"""Pausing and resuming a function: its page has their buttons."""
+"""Actions on a function, at all job servers: its page leads to them."""
+
+from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gearman_py.admin.aio import AsyncAdminClient
+from gearman_py.admin.answers import FunctionStats
 from gearman_py.web.collector import Collector
-from gearman_py.web.fleet import ServerLook
-from gearman_py.web.formats import raw_name
-from gearman_py.web.operating import Operator
+from gearman_py.web.fleet import FunctionRow, ServerLook
+from gearman_py.web.formats import format_count, raw_name
+from gearman_py.web.login import Render
+from gearman_py.web.operating import Act, Operator
 
-ACTIONS = {
-    "pause": (AsyncAdminClient.pause, "paused"),
-    "resume": (AsyncAdminClient.resume, "resumed"),
-}
+ACTIONS = ("pause", "resume", "limit", "purge")
+MAX_LIMIT = 10**9
 
 
 class FunctionActions:
-    """Changes functions at all job servers."""
+    """Pauses, limits and purges a function. What needs more than a button has a page of its own."""
 
-    def __init__(self, collector: Collector, operator: Operator) -> None:
+    def __init__(self, collector: Collector, render: Render, operator: Operator) -> None:
         self._collector = collector
+        self._render = render
         self._operator = operator
+
+    async def limits(self, request: Request) -> Response:
+        """The form of its limits, filled with those that are set."""
+        row, servers = await self._look_at(request, "limit")
+        known = {
+            each.address: each.functions.get(row.name, FunctionStats(row.name))
+            for each in servers
+            if each.answers
+        }
+        limited = [stats for stats in known.values() if _has_limit(stats)]
+        return self._render(
+            request,
+            "limits.html",
+            row=row,
+            set=limited[0] if limited else FunctionStats(row.name),
+            known=known,
+            differ=len(set(map(_limits_of, known.values()))) > 1,
+        )
+
+    async def purge(self, request: Request) -> Response:
+        """The page that tells how many jobs a purge would cancel."""
+        row, servers = await self._look_at(request, "purge")
+        return self._render(request, "purge.html", row=row, servers=servers)
 
     async def change(self, request: Request) -> Response:
         action = request.path_params["action"]
         if action not in ACTIONS:
             raise HTTPException(404, "This page does not exist.")
         fields = await self._operator.read_form(request, action)
-        name = fields.get("function", "")
-        if name not in self._collector.fleet.functions:
-            raise HTTPException(404, f"No job server that answers knows a function {name!r}.")
-        change, done = ACTIONS[action]
-
-        async def change_at(client: AsyncAdminClient) -> str:
-            await change(client, raw_name(name))
-            return done
-
+        row = self._find_row(fields.get("function", ""))
+        act = _make_act(action, raw_name(row.name), fields)
         outcomes = await self._operator.carry_out(
-            request, action, fields, self._find_servers(name), change_at
+            request, action, fields, self._find_servers(row.name), act
         )
-        return await self._operator.lead_back(request, action, outcomes, "/function", name=name)
+        return await self._operator.lead_back(request, action, outcomes, "/function", name=row.name)
+
+    async def _look_at(self, request: Request, action: str) -> tuple[FunctionRow, list[ServerLook]]:
+        self._operator.check_role(request, action)
+        await self._collector.look()
+        row = self._find_row(request.query_params.get("function", ""))
+        return row, self._find_servers(row.name)
+
+    def _find_row(self, name: str) -> FunctionRow:
+        row: FunctionRow | None = self._collector.fleet.functions.get(name)
+        if row is None:
+            raise HTTPException(404, f"No job server that answers knows a function {name!r}.")
+        return row
 
     def _find_servers(self, function: str) -> list[ServerLook]:
         """All of ours, as clients may submit to any of them, and others that have it."""
@@ -49,3 +80,45 @@ class FunctionActions:
             for server in self._collector.fleet.servers
             if server.counts or not server.answers or function in server.functions
         ]
+
+
+def _make_act(action: str, name: str, fields: Mapping[str, str]) -> Act:
+    """Raises HTTPException for limits that make no sense."""
+    running, per_key = (_parse_count(fields, each) for each in ("running", "per_key"))
+    rate, separator = fields.get("rate", "").strip() or "0", fields.get("separator") or ":"
+    if any(char.isspace() or not char.isprintable() for char in rate):
+        raise HTTPException(400, f"{rate!r} is not a rate; expected such as 100/s or 20/m.")
+
+    async def act(client: AsyncAdminClient) -> str:
+        match action:
+            case "pause":
+                await client.pause(name)
+                return "paused"
+            case "resume":
+                await client.resume(name)
+                return "resumed"
+            case "limit":
+                await client.limit(
+                    name, running=running, rate=rate, per_key=per_key, separator=separator
+                )
+                return "limits set" if running or per_key or rate != "0" else "no limits"
+        return f"{format_count(len(await client.purge(name)), 'job')} cancelled"
+
+    return act
+
+
+def _parse_count(fields: Mapping[str, str], name: str) -> int:
+    """A number of a form; 0 if it is empty. Raises HTTPException."""
+    text = fields.get(name, "").strip() or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_LIMIT:
+        raise HTTPException(400, f"{text!r} is not a number of jobs.")
+    return int(text)
+
+
+def _limits_of(stats: FunctionStats) -> tuple[object, ...]:
+    key = (stats.max_per_key, stats.key_separator) if stats.max_per_key else ()
+    return stats.max_running, stats.max_started, stats.period_seconds, key
+
+
+def _has_limit(stats: FunctionStats) -> bool:
+    return bool(stats.max_running or stats.max_started or stats.max_per_key)

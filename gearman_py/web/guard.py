@@ -21,7 +21,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-OPEN_PATHS = ("/login", "/healthz", "/static/")
+OPEN_PATHS = ("/login", "/enter", "/healthz", "/static/")
 
 
 class Guard:
@@ -60,6 +60,10 @@ def _refuse(request: HTTPConnection, access: Access) -> Response | None:
         return PlainTextResponse(f"The users cannot be read: {error}\n", 503)
     if request.state.user is not None or request.url.path.startswith(OPEN_PATHS):
         return None
+    if access.link is not None:
+        return PlainTextResponse(
+            "Open the link that was printed when this page was started.\n", 403
+        )
     if access.users is None:
         return PlainTextResponse("The proxy did not say who you are.\n", 403)
     wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")

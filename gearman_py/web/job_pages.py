@@ -47,7 +47,7 @@ class JobPages:
         }
         problems: list[str] = []
         if query.text:
-            found = await self._search(servers, query.text, problems)
+            found = await self._search(request, servers, query.text, problems)
             page = cut_page(query, found)
         else:
             query = query._replace(page=min(query.page, max(1, -(-counts[state] // ROWS))))
@@ -72,7 +72,7 @@ class JobPages:
         looks = {look.address: look for look in self._collector.fleet.servers}
         if server not in looks:
             raise HTTPException(404, f"Unknown job server {server!r}.")
-        client = self._collector.client_of(looks[server])
+        client = self._collector.client_of(looks[server], request.state.user)
         try:
             row = await client.find_job(handle, size=WORKLOAD_SHOWN)
         except ValueError:
@@ -80,7 +80,9 @@ class JobPages:
         except AdminError as error:
             if "PERMISSION" in str(error):
                 raise HTTPException(
-                    403, "This job server shows jobs only on its admin socket (--admin-only)."
+                    403,
+                    "This job server shows jobs only to operators, on its admin socket "
+                    "(--admin-only).",
                 ) from None
             text = f"{server} has no job {handle}. It has ended, or was never there."
             raise HTTPException(404, text) from None
@@ -120,12 +122,12 @@ class JobPages:
         return found
 
     async def _search(
-        self, servers: Sequence[ServerLook], text: str, problems: list[str]
+        self, request: Request, servers: Sequence[ServerLook], text: str, problems: list[str]
     ) -> list[FoundJob]:
         """The jobs with this handle or this unique."""
 
         async def ask(server: ServerLook) -> list[FoundJob]:
-            client = self._collector.client_of(server)
+            client = self._collector.client_of(server, request.state.user)
             try:
                 rows = [
                     row for state in STATES for row in await client.find_jobs(state, unique=text)

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from gearman_py.web.access import COOKIE, Access
 from gearman_py.web.sessions import LIFETIME
@@ -73,8 +73,22 @@ class LoginPages:
             access.audit(request, "login failed", name)
             return self._show(request, 401, "The name or the password is wrong.")
         access.limit.forgive(*keys)
+        return self._begin_session(request, name, _own_path(fields.get("next", "/")))
+
+    async def enter(self, request: Request) -> Response:
+        """Where the secret link leads: it is a login."""
+        link = self._access.link
+        if link is None:
+            raise HTTPException(404, "This page does not exist.")
+        if not link.opens(request.query_params.get("key", "")):
+            self._access.audit(request, "login failed", "")
+            return PlainTextResponse("This link is not the one that was printed last.\n", 403)
+        return self._begin_session(request, link.user, "/")
+
+    def _begin_session(self, request: Request, name: str, path: str) -> Response:
+        access = self._access
         access.audit(request, "login", name)
-        leave = RedirectResponse(_own_path(fields.get("next", "/")), 303)
+        leave = RedirectResponse(path, 303)
         leave.set_cookie(
             *(COOKIE, access.sessions.begin(name)),
             max_age=int(LIFETIME),
@@ -92,7 +106,7 @@ class LoginPages:
             raise HTTPException(403, OUT_OF_DATE)
         self._access.sessions.end(request.cookies.get(COOKIE, ""))
         self._access.audit(request, "logout", session.user)
-        leave = RedirectResponse("/login", 303)
+        leave = RedirectResponse("/login" if self._access.users else "/", 303)
         leave.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return leave
 

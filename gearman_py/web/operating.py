@@ -17,8 +17,14 @@ from gearman_py.web.fleet import ServerLook
 from gearman_py.web.login import OUT_OF_DATE, check_origin, read_form
 from gearman_py.web.notices import ActionOutcome, Notice, Notices
 
-SUBJECT = ("function", "server", "handle")  # the fields that say what an action is about
-ONLY_ADMIN_SOCKET = "it takes such commands only on its admin socket (--admin-only)"
+# The fields of forms that say what an action is about, and what it is to be.
+SUBJECT = (
+    *("function", "server", "handle", "schedule", "priority", "at"),
+    *("running", "rate", "per_key", "separator"),
+)
+ONLY_ADMIN_SOCKET = (
+    "it takes such commands only on its admin socket (--admin-only; see --admin-socket)"
+)
 NOT_THERE = "it does not have it"
 ONLY_OURS = "it cannot do this: it is not a job server of gearman_py"
 
@@ -39,8 +45,7 @@ class Operator:
         try:
             check_origin(request)
             fields = await read_form(request)
-            if not user.operates:
-                raise HTTPException(403, f"To {action}, a user needs the role operate.")
+            self.check_role(request, action)
             if not self._access.accepts_form(request, fields.get("form_token", "")):
                 raise HTTPException(403, OUT_OF_DATE)
         except HTTPException as refusal:
@@ -50,6 +55,19 @@ class Operator:
             )
             raise
         return fields
+
+    def check_role(self, request: Request, action: str) -> None:
+        """Raises HTTPException 403 unless the user operates."""
+        if not request.state.user.operates:
+            raise HTTPException(403, f"To {action}, a user needs the role operate.")
+
+    def find_server(self, fields: dict[str, str]) -> list[ServerLook]:
+        """The job server that a form names. Raises HTTPException 404."""
+        name = fields.get("server", "")
+        found = [look for look in self._collector.fleet.servers if look.address == name]
+        if not found:
+            raise HTTPException(404, f"Unknown job server {name!r}.")
+        return found
 
     async def carry_out(
         self,

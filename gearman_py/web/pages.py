@@ -29,6 +29,7 @@ NAVIGATION = (
     ("/functions", "Functions"),
     ("/jobs", "Jobs"),
     ("/failed", "Failed"),
+    ("/schedules", "Schedules"),
     ("/workers", "Workers"),
     ("/servers", "Servers"),
 )

@@ -10,6 +10,10 @@ from provision.agent.link import FrameLink
 
 def write_secret(link: FrameLink, content: Content, path: str) -> None:
     """A file of root's alone, in a folder that is root's alone."""
-    os.makedirs(os.path.dirname(os.path.dirname(path)), 0o755, exist_ok=True)
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    folder = os.path.dirname(path)
+    above = os.path.dirname(folder)
+    if not os.path.isdir(above):  # it comes before what makes this one, when a release is tried
+        os.makedirs(above)
+        os.chmod(above, 0o755)  # noqa: S103  the umask here would make it root alone its reader
+    os.makedirs(folder, 0o700, exist_ok=True)
     write_file(link, content, path, owner="root", group="root", mode="0600")

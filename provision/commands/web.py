@@ -1,19 +1,24 @@
 """`invoke web`: the dashboard of an inventory's job servers, on this machine and through SSH.
 
 Nothing is installed on the hosts, and their firewalls stay as they are. The SSH connections are
-those of the other commands: through jump hosts, with verified keys.
+those of the other commands: through jump hosts, with verified keys. With ``operate``, the page is
+for who has its link alone, and steers by the admin sockets of the hosts, through sudo.
 """
 
 import asyncio
+import logging
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from gearman_py.net.servers import ServerAddress
+from gearman_py.net.servers import UNIX, ServerAddress
 from gearman_py.net.tls import TLS
+from gearman_py.web.secret_link import SecretLink
 from provision.errors import InventoryError, ToolkitError
+from provision.fleet.admin_forward import forward_admin_socket
+from provision.fleet.pool import describe_operator
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.inventory.places import EVERY
@@ -36,8 +41,25 @@ class TunnelledTLS(TLS):
         return context
 
 
+class SayingHandler(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
+
+
 def show(
-    folder: Path, options: Options, port: int, history: str, say: Callable[[str], None]
+    folder: Path,
+    options: Options,
+    port: int,
+    history: str,
+    say: Callable[[str], None],
+    *,
+    operate: bool = False,
 ) -> int:
     """Serve the dashboard until Ctrl-C. Returns a status. Raises ToolkitError."""
     hosts = list(inventory.load(folder, options.limit).group("job_server"))
@@ -50,15 +72,29 @@ def show(
             ServerAddress(LOOPBACK, forward.port, tls if host.variables["gearman_tls"] else None)
             for host, forward in zip(hosts, forwards, strict=True)
         ]
-        say(f"{format_count(len(hosts), 'job server')}: http://{LOOPBACK}:{port} (Ctrl-C ends it)")
+        operated, link = list[ServerAddress](), None
+        if operate:
+            operated = stack.enter_context(_admin_sockets(hosts))
+            link = SecretLink(describe_operator()["who"])
+            stack.enter_context(_shown_audit(say))
+        url = f"http://{LOOPBACK}:{port}{link.path if link else ''}"
+        say(f"{format_count(len(hosts), 'job server')}: {url} (Ctrl-C ends it)")
+        names = [host.name for host in hosts]
         try:
-            _serve(servers, [host.name for host in hosts], port, history)
+            _serve(servers, names, port, history, operated, link)
         except KeyboardInterrupt:
             pass  # how it is meant to end
     return 0
 
 
-def _serve(servers: list[ServerAddress], names: list[str], port: int, history: str) -> None:
+def _serve(
+    servers: list[ServerAddress],
+    names: list[str],
+    port: int,
+    history: str,
+    operated: list[ServerAddress],
+    link: SecretLink | None,
+) -> None:
     from gearman_py.web.access import Access
     from gearman_py.web.app import make_app
     from gearman_py.web.collector import Collector
@@ -67,8 +103,8 @@ def _serve(servers: list[ServerAddress], names: list[str], port: int, history: s
 
     async def run() -> None:
         kept = History(Path(history) if history else None)
-        collector = Collector(servers, kept, INTERVAL, names)
-        await serve(make_app(collector, Access()), LOOPBACK, port, None)
+        collector = Collector(servers, kept, INTERVAL, names, operated)
+        await serve(make_app(collector, Access(link=link)), LOOPBACK, port, None)
 
     try:
         asyncio.run(run())
@@ -81,6 +117,31 @@ def _forward(host: Host) -> AbstractContextManager[LocalForward]:
     listening = host.variables["gearman_listen"]
     address = LOOPBACK if listening in EVERY else listening
     return forward_to(host, address, host.variables["gearman_port"])
+
+
+@contextmanager
+def _admin_sockets(hosts: list[Host]) -> Iterator[list[ServerAddress]]:
+    """Sockets of this machine, for this user alone, that lead to the admin sockets of the hosts."""
+    with tempfile.TemporaryDirectory(prefix="gearman-web-") as folder, ExitStack() as stack:
+        paths = [Path(folder, f"{number}.sock") for number in range(len(hosts))]
+        for host, path in zip(hosts, paths, strict=True):
+            stack.enter_context(forward_admin_socket(host, path))
+        yield [ServerAddress(f"{UNIX}{path}", 0) for path in paths]
+
+
+@contextmanager
+def _shown_audit(say: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile what is done on the pages is told."""
+    audit = logging.getLogger("gearman_py.web.access")
+    handler = SayingHandler(say)
+    audit.addHandler(handler)
+    usual = audit.level
+    audit.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        audit.removeHandler(handler)
+        audit.setLevel(usual)
 
 
 @contextmanager

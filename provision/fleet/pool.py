@@ -1,6 +1,7 @@
 """Many hosts at once: a session for each, and a bounded number of threads."""
 
 import os
+import secrets
 import shlex
 import sys
 import traceback
@@ -18,10 +19,11 @@ from typing import TypeVar
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.inventory.host import Host
 from provision.options import HOSTS_AT_ONCE
+from provision.remote.handshake import AgentChannel, command_line, shake_hands
 from provision.remote.session import Session
 from provision.ssh import connection as transport
 from provision.ssh.prompt import PasswordPrompt, answered_at
-from provision.ssh.sudo import SudoPassword
+from provision.ssh.sudo import Password, SudoPassword
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,15 +41,37 @@ def connect(host: Host, become: bool | None = None) -> Session:
 
     Raises :class:`~provision.errors.Unreachable`.
     """
+    with _logged_in(host, become) as (connection, sudo, password):
+        return Session(
+            host.name, connection.start, sudo=sudo, password=password, python=host.python
+        )
+
+
+def start_on(host: Host) -> tuple[AgentChannel, bytes]:
+    """Begin as a session does, with sudo as its inventory says, but send no agent yet.
+
+    Returns the channel, whose Python waits for source, and what was said already. Raises
+    :class:`~provision.errors.Unreachable`.
+    """
+    token = secrets.token_hex(8)
+    with _logged_in(host, None) as (connection, sudo, password):
+        channel = connection.start(command_line(token, sudo=sudo, python=host.python))
+        asked = password if sudo else None
+        return channel, shake_hands(channel, host.name, token, asked, host.python)
+
+
+@contextmanager
+def _logged_in(
+    host: Host, become: bool | None
+) -> Iterator[tuple[transport.SSHConnection, bool, Password]]:
+    """A connection, whether it needs sudo, and its password; closed if what is done fails."""
     connection = transport.connect(host)
     sudo = (host.become if become is None else become) and connection.user != "root"
     try:
         with _sudo_password.offer_password(
             host.name, host.variables.get("ansible_become_password")
         ) as password:
-            return Session(
-                host.name, connection.start, sudo=sudo, password=password, python=host.python
-            )
+            yield connection, sudo, password
     except BaseException:
         connection.close()
         raise

@@ -90,7 +90,7 @@ class Session:
         try:
             asked = password if sudo else None
             before = shake_hands(channel, name, token, asked, python)
-            source = _agent_source("link")
+            source = agent_source("link")
             channel.send(b"%08x" % len(source) + source)
             self._frames = Frames(name, channel, before)
             self._load_modules(*ASKING)
@@ -233,7 +233,7 @@ class Session:
     def _load_modules(self, *modules: str) -> None:
         for module in modules:
             header = {"do": "load", "module": f"provision.agent.{module}"}
-            self._frames.send(header, _agent_source(module))
+            self._frames.send(header, agent_source(module))
 
     # -- operations ---------------------------------------------------------------------
 
@@ -293,7 +293,8 @@ class Session:
                 return  # whoever waits for the host is told
 
 
-def _agent_source(module: str) -> bytes:
+def agent_source(module: str) -> bytes:
+    """The text of a module of the agent."""
     return (AGENT / f"{module}.py").read_bytes()
 
 

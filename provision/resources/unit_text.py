@@ -20,11 +20,13 @@ def process_limits(text: str) -> tuple[str, ...]:
 
 
 def find_openings(text: str) -> Iterator[str]:
-    """What the hardening of a worker's unit allows beyond the usual, each with its setting."""
+    """What a unit may do beyond the usual, each with its setting if it has one."""
     lines = process_limits(text)
     if "NoNewPrivileges=yes" in lines and "MemoryDenyWriteExecute=yes" not in lines:
         yield "may make memory executable (jit)"
     for line in lines:
+        if line.startswith("SupplementaryGroups="):
+            yield f"may do what group {line.partition('=')[2]} may"
         if line.startswith("ReadWritePaths="):
             yield f"may write to {line.partition('=')[2].replace(' ', ', ')} (writes)"
 

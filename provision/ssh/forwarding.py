@@ -1,38 +1,52 @@
-"""A port of this machine that leads to one that a host can reach, as ssh -L makes it."""
+"""A socket of this machine that leads to one that a host can reach, as ssh -L makes it."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from provision.errors import ToolkitError
 from provision.inventory.host import Host
 from provision.ssh.connection import SSHConnection, connect
 
-if TYPE_CHECKING:
-    import paramiko
-
 LOOPBACK = "127.0.0.1"
 CHUNK_SIZE = 1 << 16
 
-OpenChannel = Callable[[], "paramiko.Channel"]
+
+class ByteChannel(Protocol):
+    """A connection, as a socket or a channel of paramiko is one. Raises OSError or EOFError."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def sendall(self, data: bytes, /) -> object: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+OpenChannel = Callable[[], ByteChannel]
 """Opens a channel to the place. Raises ToolkitError."""
 
 
 class LocalForward:
-    """Whoever connects to ``port`` of loopback is connected to the place, until it is closed.
+    """Who connects to the ``listening`` socket is connected to the place, until it is closed.
 
     If the place cannot be reached, the connection is closed, and ``problem`` says why.
     """
 
-    def __init__(self, open_channel: OpenChannel) -> None:
+    def __init__(self, open_channel: OpenChannel, listening: socket.socket) -> None:
         self.problem = ""
         self._open_channel = open_channel
         self._opening = Lock()
-        self._listening = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listening.getsockname()[1]
+        self._listening = listening
         Thread(target=self._accept_all, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port of loopback at which it listens."""
+        number: int = self._listening.getsockname()[1]
+        return number
 
     def close(self) -> None:
         """Accept no more connections; those that are open stay until their ends close them."""
@@ -70,12 +84,12 @@ def forward_to(host: Host, address: str, port: int) -> Iterator[LocalForward]:
     """
     connections: list[SSHConnection] = []
 
-    def open_channel() -> "paramiko.Channel":
+    def open_channel() -> ByteChannel:
         if not (connections and connections[-1].is_alive):
             connections.append(connect(host))
         return connections[-1].open_forward(address, port)
 
-    forward = LocalForward(open_channel)
+    forward = LocalForward(open_channel, socket.create_server((LOOPBACK, 0)))
     try:
         yield forward
     finally:
@@ -84,9 +98,19 @@ def forward_to(host: Host, address: str, port: int) -> Iterator[LocalForward]:
             connection.close()
 
 
-def _copy(
-    source: "socket.socket | paramiko.Channel", to: "socket.socket | paramiko.Channel"
-) -> None:
+def listen_unix(path: Path) -> socket.socket:
+    """A Unix socket that listens, and that only its owner may connect to."""
+    listening = socket.socket(socket.AF_UNIX)
+    usual = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(usual)
+    listening.listen()
+    return listening
+
+
+def _copy(source: ByteChannel, to: ByteChannel) -> None:
     """Until the source ends; then the other side is told so."""
     with suppress(OSError, EOFError):
         while piece := source.recv(CHUNK_SIZE):

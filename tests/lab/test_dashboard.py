@@ -10,6 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,8 @@ from provision.commands.smoke import smoke
 from provision.fleet import deploy
 from provision.options import Options
 from roles import ROLES
-from tests.lab.hosts import INVENTORY, NETWORK, PASSWORD, WORKER, root
+from tests.attacks import attack
+from tests.lab.hosts import INVENTORY, NETWORK, PASSWORD, SERVER, WORKER, root
 from tests.ports import reserve_port
 from tests.waiting import await_true
 from tests.web.site import Site
@@ -28,6 +30,8 @@ from tests.web.site import Site
 ROOT = Path(__file__).resolve().parents[2]
 YES = Options(yes=True)
 OPERATOR, PAGE = f"{NETWORK}.1", f"https://{WORKER}:4780"
+STEERING = f"https://{SERVER}:4780"  # beside the job server
+ADMIN = "gearadmin -h unix:/run/gearmand/admin.sock"
 LEFT = "ls /etc/systemd/system /var/lib; ls /etc/gearman/secrets || true; getent passwd; ss -tln"
 
 
@@ -36,19 +40,22 @@ def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("dashboard") / "lab"
     shutil.copytree(INVENTORY, folder)
     (folder / "group_vars").mkdir()
-    account = Account.new(DashboardUser("alice", "operate"), PASSWORD)
+    users = (DashboardUser("alice", "operate"), DashboardUser("bob", "read"))
+    lines = [Account.new(user, PASSWORD).line for user in users]
     (folder / "group_vars" / "all.yml").write_text(
         "gearman_tls: true\ngearman_firewall: true\n"
         f"gearman_firewall_allow: [{OPERATOR}]\n"
-        f"gearman_dashboard_listen: {WORKER}\n"
-        f"gearman_dashboard_users: {{cmd: [echo, '{account.line}']}}\n"
+        f"gearman_dashboard_users: {{cmd: [printf, '%s\\n', {', '.join(lines)}]}}\n"
     )
-    (folder / "page.yml").write_text("dashboard: {hosts: {worker1: }}\n")
+    hosts = (("worker1", WORKER), ("server1", SERVER))
+    listening = ", ".join(f"{name}: {{gearman_dashboard_listen: {at}}}" for name, at in hosts)
+    (folder / "page.yml").write_text(f"dashboard: {{hosts: {{{listening}}}}}\n")
     # The page needs a release that brings it: this tree's does.
     assert deploy.deploy(folder, ROLES, YES, release=deploy.TREE) == 0
     yield folder
     assert deploy.deploy(INVENTORY, ROLES, YES) == 0
-    assert "gearman-web" not in root(lab, "worker1", LEFT)
+    for host in ("worker1", "server1"):
+        assert "gearman-web" not in root(lab, host, LEFT)
 
 
 def test_a_host_of_group_dashboard_serves_the_page_to_those_who_log_in(
@@ -64,31 +71,80 @@ def test_a_host_of_group_dashboard_serves_the_page_to_those_who_log_in(
 
 def log_in(folder: Path, password: str = PASSWORD) -> str:
     """The page of servers for alice, with the certificate checked; "" if refused."""
-    context = ssl.create_default_context(cafile=str(folder / "tls" / "ca.pem"))
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=context),
-        urllib.request.HTTPCookieProcessor(),
-    )
-    fields = {"name": "alice", "password": password, "next": "/servers"}
     try:
-        with opener.open(f"{PAGE}/login", urllib.parse.urlencode(fields).encode(), 30) as answer:
-            return str(answer.read().decode())
+        return Visitor(folder, PAGE, "alice", password).said
     except urllib.error.HTTPError as error:
         with error:
             assert error.code == 401
             return ""
 
 
+class Visitor:
+    """A user who logged in at a page; ``said`` is what it said last."""
+
+    def __init__(self, folder: Path, page: str, name: str, password: str = PASSWORD) -> None:
+        context = ssl.create_default_context(cafile=str(folder / "tls" / "ca.pem"))
+        self._page = page
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=context),
+            urllib.request.HTTPCookieProcessor(),
+        )
+        self.said = self.visit("/login", name=name, password=password, next="/servers")
+
+    def visit(self, path: str, **fields: str) -> str:
+        """Open a path, or send a form there. Raises HTTPError."""
+        data = urllib.parse.urlencode(fields).encode() if fields else None
+        with self._opener.open(f"{self._page}{path}", data, 30) as answer:
+            self.said = str(answer.read().decode())
+        return self.said
+
+    def act(self, path: str, **fields: str) -> str:
+        """Send a form, as the page that was opened last would."""
+        found = re.search(r'name="form_token" value="(.*?)"', self.said)
+        assert found
+        return self.visit(path, form_token=found[1], **fields)
+
+
+def test_who_operates_steers_by_the_admin_socket_beside_the_page(
+    lab: ModuleType, secured: Path
+) -> None:
+    alice = Visitor(secured, STEERING, "alice")
+    await_true(lambda: "reverse" in alice.visit("/functions"))
+    assert "server1: <span>paused" in alice.act("/function/pause", function="reverse")
+    told = root(lab, "server1", f"{ADMIN} --pauses")
+    assert re.search(r"^reverse\t\d+\talice at this host$", told, re.MULTILINE)
+    log = root(lab, "server1", "journalctl -u gearmand -u gearman-web --no-pager -o cat")
+    assert re.search(r"INFO unix \(.*, id alice\): pause reverse$", log, re.MULTILINE)
+    assert '"event": "pause", "user": "alice"' in log
+    bob = Visitor(secured, STEERING, "bob")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        bob.act("/function/resume", function="reverse")
+    with refused.value as answer:
+        assert answer.code == 403
+    elsewhere = Visitor(secured, PAGE, "alice")
+    await_true(lambda: "reverse" in elsewhere.visit("/functions"))
+    assert "only on its admin socket" in elsewhere.act("/function/resume", function="reverse")
+    assert "server1: <span>resumed" in alice.act("/function/resume", function="reverse")
+    assert not root(lab, "server1", f"{ADMIN} --pauses").removesuffix(".\n")
+
+
+@attack(
+    "local user",
+    "steer by the admin socket that the dashboard uses, as its own account too",
+    "held",
+)
+def test_neither_workers_nor_users_of_the_host_may_use_the_admin_socket(
+    lab: ModuleType, secured: Path
+) -> None:
+    assert not root(lab, "server1", "id -nG gearman-web | grep -w gearmand || true")
+    asked = f"{ADMIN} --pauses 2>&1 || true"
+    for user in ("deploy", "nobody", "gearman-web"):  # the right is the unit's, not the account's
+        assert "Permission denied" in root(lab, "server1", f"su {user} -s /bin/sh -c '{asked}'")
+
+
 def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Path) -> None:
-    port, log = reserve_port(), tmp_path / "log"
-    command = [sys.executable, "-u", "-m", "invoke", "--search-root", str(ROOT)]
-    words = ["web", "--hosts", str(secured), "--port", str(port)]
-    with log.open("w") as file:
-        process = subprocess.Popen([*command, *words], cwd=ROOT, stdout=file, stderr=file)
-    try:
-        site = Site(f"http://127.0.0.1:{port}", process, log)
-        await_true(lambda: "http://127.0.0.1" in log.read_text() or process.poll() is not None)
+    with invoke_web(secured, tmp_path) as site:
         await_true(lambda: answers(site))
         before = jobs_in(site)
         assert smoke(secured) == 0
@@ -97,10 +153,57 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
         assert "server1" in page.text
         assert re.search(r"TLS\s*yes", page.text)
         assert "Nothing is wrong" in site.page("/").text
+        assert site.post("/function/pause", {"function": "reverse"}).status == 403
+        assert site.get("/enter?key=").status == 404
+
+
+@attack("local user", "use the page of `invoke web --operate` without its key", "held")
+def test_the_operator_steers_through_ssh_and_sudo(
+    lab: ModuleType, secured: Path, tmp_path: Path
+) -> None:
+    with invoke_web(secured, tmp_path, "--operate") as site:
+        for path in ("/", "/enter?key=guess"):
+            assert site.get(path).status == 403
+        found = re.search(r"http://127\.0\.0\.1:\d+(/enter\?key=\S+)", site.log.read_text())
+        assert found
+        assert site.get(found[1]).status == 303
+        await_true(lambda: "reverse" in site.page("/functions").text)
+        token = re.search(r'name="form_token" value="(.*?)"', site.page("/").html)
+        assert token
+        fields = {"function": "reverse", "form_token": token[1]}
+        answer = site.post("/function/pause", fields)
+        assert "server1: paused" in site.page(answer.headers["location"]).text
+        told = root(lab, "server1", f"{ADMIN} --pauses")
+        assert re.search(r"^reverse\t\d+\t\w+@\S+ at gearmand$", told, re.MULTILINE)
+        assert site.post("/function/resume", fields).status == 303
+        assert '"event": "resume"' in site.log.read_text()
+
+
+@contextmanager
+def invoke_web(folder: Path, place: Path, *options: str) -> Iterator[Site]:
+    """`invoke web`, until it is interrupted."""
+    port, log = reserve_port(), place / "log"
+    command = [sys.executable, "-u", "-m", "invoke", "--search-root", str(ROOT)]
+    words = ["web", "--hosts", str(folder), "--port", str(port), *options]
+    with log.open("w") as file:
+        process = subprocess.Popen([*command, *words], cwd=ROOT, stdout=file, stderr=file)
+    try:
+        await_true(lambda: "http://127.0.0.1" in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        site = Site(f"http://127.0.0.1:{port}", process, log)
+        await_true(lambda: is_served(site))
+        yield site
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0, log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def is_served(site: Site) -> bool:
+    try:
+        return site.get("/healthz").status == 200
+    except OSError:
+        return False
 
 
 def answers(site: Site) -> bool:

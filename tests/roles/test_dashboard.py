@@ -74,6 +74,27 @@ def test_a_host_with_a_job_server_too_has_one_firewall_for_both(tmp_path: Path) 
     assert [each.rules.content.decode().count("{ 4730, 9418, 4780 }") for each in walls] == [1]
 
 
+def test_beside_a_job_server_users_who_operate_use_its_admin_socket(tmp_path: Path) -> None:
+    own = HOSTS.replace("        page: {ansible_host: 198.18.10.249}\n", "        job: {}\n")
+    assert own != HOSTS
+
+    def unit_of_page(hosts: str) -> str:
+        found = resources(load(tmp_path, hosts), "job")
+        files = (each for each in found if isinstance(each, UnitFile))
+        (text,) = (each.content.decode() for each in files if "gearman-web" in each.path)
+        return text
+
+    assert "admin" not in unit_of_page(own)  # everyone on the host may use that page
+    users = own.replace("all:\n", f"all:\n  vars:\n    gearman_dashboard_users: {HASH}\n")
+    text = unit_of_page(users)
+    assert " --admin-socket job=unix:/run/gearmand/admin.sock\n" in text
+    assert "\nSupplementaryGroups=gearmand\n" in text
+    planned_changes = planned(FakeHost(), resources(load(tmp_path, users), "job")).changes
+    told = {each.summary: each.reason for each in planned_changes}
+    reason = told["file /etc/systemd/system/gearman-web.service"]
+    assert reason.endswith("may do what group gearmand may")
+
+
 @pytest.mark.parametrize(
     ("variable", "message"),
     [

@@ -12,6 +12,7 @@ from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.waiting import await_true
 from tests.web.browser import CHROMIUM, Browser, running_browser
+from tests.web.operators import log_in
 from tests.web.scenes import burning_fleet, empty_fleet, healthy_fleet
 from tests.web.site import Site, running_site
 from tests.web.test_access import PASSWORD, add_user
@@ -227,6 +228,99 @@ def test_an_operator_acts_without_script(calm: Browser, server: JobServer, tmp_p
         assert "by alice at" in calm.run(text)
         assert calm.run(INSPECT) == []
         assert calm.run("document.querySelectorAll('main script, td b').length") == 0
+        calm.leave()
+
+
+def test_an_operator_steers_without_script(
+    calm: Browser, server: JobServer, tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    assert add_user(users, "alice", "--role", "operate") == ""
+    text = "document.querySelector('main').textContent.replace(/\\s+/g, ' ')"
+
+    def look_at(path: str) -> str:
+        """Open a page at both widths; what it says."""
+        for width in (390, 1280):
+            calm.resize(width)
+            calm.open(path)
+            assert calm.run(INSPECT) == [], f"{path} at {width}"
+        return str(calm.run(text))
+
+    def fill_in(**fields: str) -> None:
+        for name, value in fields.items():
+            calm.run(f"document.getElementById({name!r}).value = {value!r}")
+
+    with (
+        running_site(tmp_path, "-h", server.address, "--users", str(users)) as site,
+        AdminClient(server.address) as admin,
+        Client(server.address) as client,
+    ):
+        handles = [client.do_background(HOSTILE, b"x", unique=f"acme:{n}") for n in range(2)]
+        admin.schedule(HOSTILE, "*/5 * * * *", HOSTILE)
+        calm.disable_script()
+        calm.open(f"{site.address}/login?next=/schedules")
+        fill_in(name="alice", password=PASSWORD)
+        calm.click("button")
+        assert "in " in look_at(f"{site.address}/schedules")
+        calm.click("form[action='/schedule/pause'] button")
+        assert "Pause schedule: done" in calm.run(text)
+        calm.click("form[action='/schedule/run'] button")
+        assert "submitted as job" in calm.run(text)
+        assert calm.run(INSPECT) == []
+
+        place = f"/job?server={server.address}&handle={handles[1]}"
+        assert "Not before" in look_at(f"{site.address}{place}")
+        fill_in(priority="high")
+        calm.click("form[action='/job/prioritize'] button")
+        assert "has high priority" in calm.run(text)
+        fill_in(at="2097-01-31T18:00")
+        calm.click("form[action='/job/reschedule'] button")
+        assert "scheduled, due 2097-01-31 18:00" in calm.run(text)
+        assert calm.run(INSPECT) == []
+        calm.click("form[action='/job/run-now'] button")
+        assert "is the next job" in calm.run(text)
+
+        calm.open(f"{site.address}/functions")
+        calm.click("tbody a")
+        calm.click("form[action='/function/limits'] button")
+        look_at(calm.run("location.href"))
+        fill_in(running="4", rate="20/m", per_key="2")
+        calm.click("main .main")
+        assert "at most 4 running, 20 started in 1 min, 2 per key" in calm.run(text)
+        assert calm.run(INSPECT) == []
+        calm.click("form[action='/function/confirm'] button")
+        asked = look_at(calm.run("location.href"))
+        assert "Cancel 3 jobs of <script>" in asked
+        calm.click("main .danger")
+        assert "3 jobs cancelled" in calm.run(text)
+        assert calm.run("document.querySelectorAll('main script, main i').length") == 0
+        calm.leave()
+
+
+def test_what_is_typed_into_a_form_stays(calm: Browser, server: JobServer, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    assert add_user(users, "alice", "--role", "operate") == ""
+    seen = "document.getElementById('clock').textContent"
+    options = ("-h", server.address, "--users", str(users))
+    with running_site(tmp_path, *options) as site, Client(server.address) as client:
+        log_in(site, "alice")
+        handle = client.do_background("f", b"x")
+        calm.open(f"{site.address}/login")
+        calm.run("document.getElementById('name').value = 'alice'")
+        calm.run(f"document.getElementById('password').value = {PASSWORD!r}")
+        calm.click("button")
+        calm.open(f"{site.address}/job?server={server.address}&handle={handle}")
+        calm.run("document.getElementById('at').value = '2097-01-31T18:00'")
+        before = calm.run(seen)
+        state = "document.querySelector('dl dd').textContent"
+        first = calm.run(state)
+        client.do_background("f", b"y")
+        site.await_page("/", {"Waiting": "2"})
+        calm.run("refresh()")  # what the page does at each interval
+        assert calm.run("document.getElementById('at').value") == "2097-01-31T18:00"
+        assert (calm.run(state), calm.run(seen)) == (first, before)
+        calm.run("document.getElementById('at').value = document.getElementById('at').defaultValue")
+        await_true(lambda: calm.run(seen) != before)
         calm.leave()
 
 

@@ -1,15 +1,15 @@
 """Users with the role operate pause functions, and retry or discard failed jobs; others do not."""
 
 import contextlib
-import json
+import getpass
 import os
 import re
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,92 +17,11 @@ from gearman_py import AdminClient, Client, Worker, WorkerJob
 from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.waiting import await_true
-from tests.web.site import Answer, Site, running_site
-from tests.web.test_access import PASSWORD, add_user
+from tests.web.operators import act, audit_of, await_function, fail_jobs, log_in, token_of
+from tests.web.site import OUR_WEB, Site, running_site
 
 pytestmark = pytest.mark.slow
 ODD = "a <b>&\"'é/?=%#"
-
-
-@pytest.fixture(scope="module")
-def users(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("users") / "users"
-    assert add_user(path, "alice", "--role", "operate") == ""
-    assert add_user(path, "bob") == ""
-    return path
-
-
-@pytest.fixture
-def servers(tmp_path: Path) -> Iterator[list[JobServer]]:
-    """Two job servers."""
-    both = []
-    with contextlib.ExitStack() as stack:
-        for name in ("one", "two"):
-            (tmp_path / name).mkdir()
-            server = JobServer(tmp_path / name)
-            server.start()
-            stack.callback(server.stop)
-            both.append(server)
-        yield both
-
-
-@pytest.fixture
-def site(tmp_path: Path, servers: list[JobServer], users: Path) -> Iterator[Site]:
-    hosts = ",".join(server.address for server in servers)
-    options = ("-h", hosts, "--users", str(users), "--audit-log", str(tmp_path / "audit"))
-    with running_site(tmp_path, *options) as site:
-        log_in(site, "alice")
-        site.await_round()
-        yield site
-
-
-def log_in(site: Site, name: str) -> None:
-    site.cookies.clear()
-    assert site.post("/login", {"name": name, "password": PASSWORD}).status == 303
-
-
-def token_of(site: Site) -> str:
-    found = re.search(r'name="form_token" value="(.*?)"', site.page("/servers").html)
-    assert found
-    return found[1]
-
-
-def act(site: Site, path: str, **fields: str) -> Answer:
-    """Send a form; return the page to which it leads."""
-    answer = site.post(path, {"form_token": token_of(site), **fields})
-    assert answer.status == 303, answer.text
-    return site.get(answer.headers["location"])
-
-
-def audit_of(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the audit log, without logins and what differs each time."""
-    entries = [json.loads(line) for line in (folder / "audit").read_text().splitlines()]
-    kept = [entry for entry in entries if entry["event"] != "login"]
-    for entry in kept:
-        assert entry.pop("time")
-        assert entry.pop("address") == "127.0.0.1"
-    return kept
-
-
-def await_function(site: Site, name: str) -> None:
-    await_true(lambda: name in [row[0] for table in site.page("/").tables for row in table])
-
-
-def fail_jobs(site: Site, server: JobServer, name: str, reasons: list[str]) -> list[str]:
-    """Have background jobs fail, one after the other; return their handles."""
-    worker = Worker([server.address], client_id="some-worker")
-
-    @worker.function(name)
-    def fail(job: WorkerJob) -> None:
-        job.fail(job.workload.decode())
-
-    handles = []
-    with running(worker), Client(server.address) as client, AdminClient(server.address) as admin:
-        for reason in reasons:
-            handles.append(client.do_background(name, reason))
-            await_true(lambda: [r.handle for r in admin.find_jobs("failed")][:1] == handles[-1:])
-    await_true(lambda: handles[-1] in site.page("/failed").text)
-    return handles
 
 
 def test_a_paused_function_gives_no_job_until_it_is_resumed(
@@ -298,6 +217,49 @@ def test_a_server_that_takes_commands_on_its_admin_socket_says_so(
         await_function(site, "f")
         page = act(site, "/function/pause", function="f").document
         assert "only on its admin socket" in page.text
+        assert "only on its admin socket" in site.page("/failed").text
+
+
+def test_operators_alone_use_an_admin_socket(tmp_path: Path, users: Path) -> None:
+    server = JobServer(tmp_path)
+    admin_socket = f"unix:{tmp_path}/admin"
+    server.start("--admin-only", "--admin-listen", admin_socket)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        options = ("-h", server.address, "--name", "one", "--users", str(users))
+        steering = ("--admin-socket", f"one={admin_socket}")
+        site = stack.enter_context(running_site(tmp_path, *options, *steering))
+        client = stack.enter_context(Client(server.address))
+        admin = stack.enter_context(AdminClient(admin_socket))
+        handle = client.do_background("f", b"a secret workload")
+        log_in(site, "alice")
+        await_function(site, "f")
+        assert "one: paused" in act(site, "/function/pause", function="f").document.text
+        (row,) = admin.pauses()
+        assert row.by == f"alice at {getpass.getuser()}"
+        job = f"/job?server=one&handle={handle}"
+        assert "a secret workload" in site.page(job).text
+        assert "only on its admin socket" not in site.page("/failed").text
+        log_in(site, "bob")
+        assert site.get(job).status == 403
+        assert "only on its admin socket" in site.page("/failed").text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--admin-socket", "one=unix:/a"), "--admin-socket needs users who operate"),
+        (("--admin-socket", "two=unix:/a"), "expected SERVER=unix:PATH, SERVER being one"),
+        (("--admin-socket", "one=/a"), "expected SERVER=unix:PATH, SERVER being one"),
+    ],
+)
+def test_an_admin_socket_that_makes_no_sense_is_refused(
+    options: tuple[str, ...], message: str
+) -> None:
+    done = subprocess.run(
+        [*OUR_WEB, "-h", "127.0.0.1:1", "--name", "one", *options], capture_output=True, text=True
+    )
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_a_user_whom_a_proxy_names_operates(tmp_path: Path, servers: list[JobServer]) -> None:

@@ -30,8 +30,10 @@ async function refresh() {
 // What someone types, marks or points at stays as it is.
 function mayReplace() {
   const typing = document.activeElement?.matches("main input, main select");
+  const changed = [...document.querySelectorAll("main form[method=post] :is(input, option)")].some(
+    (each) => each.matches("option") ? each.selected !== each.defaultSelected : each.value !== each.defaultValue);
   const marking = !getSelection().isCollapsed;
-  return !typing && !marking && !document.querySelector(".reading");
+  return !typing && !changed && !marking && !document.querySelector(".reading");
 }
 
 function replace(fresh) {

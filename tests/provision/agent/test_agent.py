@@ -64,6 +64,13 @@ def answer(agent: Session, *question: str) -> Any:
 # -- what it answers --------------------------------------------------------------------
 
 
+def test_the_folder_above_secrets_is_no_secret(locked: Session, tmp_path: Path) -> None:
+    path = tmp_path / "gearman" / "secrets" / "a.b"
+    apply(locked, Operation("secret", {"path": str(path)}, b"secret"))
+    modes = [oct(each.stat().st_mode & 0o777) for each in (path.parents[1], path.parent, path)]
+    assert modes == ["0o755", "0o700", "0o600"]
+
+
 def test_all_is_answered_at_once_and_equal_questions_once(agent: Session) -> None:
     answers = agent.ask([("host",), ("user", "root"), ("user", "nobody-at-all"), ("user", "root")])
     assert list(answers) == [("host",), ("user", "root"), ("user", "nobody-at-all")]
