@@ -212,11 +212,12 @@ class JobInfo(NamedTuple):
 class JobRow(NamedTuple):
     """A job: where it is, what it is, and how long it waits or runs.
 
-    ``state``: waiting, running, scheduled or failed; ``due`` is when a scheduled one may run, in
-    seconds since 1970, 0 if nothing says. ``attempts`` counts the current run. ``bytes`` is the
-    size of the workload, ``workload`` the part of it that was asked for. ``address``, ``client_id``
+    ``state``: waiting, running, scheduled, failed or complete; ``due`` is when a scheduled one may
+    run, in seconds since 1970, 0 if nothing says. ``attempts`` counts the current run. ``bytes`` is
+    the size of the workload, ``workload`` the part that was asked for. ``address``, ``client_id``
     and ``progress`` are those of its worker, the last one of a failed job; ``failed`` is when that
-    failed, in seconds since 1970, and ``reason`` why.
+    failed, in seconds since 1970, and ``reason`` why. Of one that is complete, whose result is kept
+    since ``completed``, ``bytes`` is the size of the result.
     """
 
     handle: str
@@ -236,6 +237,7 @@ class JobRow(NamedTuple):
     workload: bytes_ = b""
     failed: float = 0.0
     reason: str = ""
+    completed: float = 0.0
     server: str = ""
 
     @classmethod

@@ -82,13 +82,14 @@ class AdminClient(Steering):
         offset: int = 0,
         limit: int = 100,
     ) -> list[JobRow]:
-        """A page of the jobs that are "waiting", "running", "scheduled" or "failed".
+        """A page of the jobs that are "waiting", "running", "scheduled", "failed" or "complete".
 
         At most ``limit`` jobs after the first ``offset``, and never more than 1,000: while a page
         is full, ask for the next one. Of several servers, each sends its page.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
-        by when they are due, failed ones latest first. ``reason``: only failed jobs whose reason
+        by when they are due, failed ones and those that are complete latest first; of these only
+        the ones whose results are kept are known. ``reason``: only failed jobs whose reason
         contains this. Not known to C gearmand (AdminError).
         """
         command = jobs_command(

@@ -23,17 +23,23 @@ UNKNOWN = ("UNKNOWN_JOB", "UNKNOWN_FUNCTION", "UNKNOWN_SCHEDULE", "function not 
 def ask_all(
     method: Callable[Concatenate[L, P], list[T]],
 ) -> Callable[Concatenate[L, P], list[T]]:
-    """The rows of all servers that answer, in the order of the servers."""
+    """The rows of all servers that answer, in the order of the servers.
+
+    One that does not know the command, as C gearmand does not know ours, is passed over too.
+    """
 
     @wraps(method)
     def ask(link: L, /, *args: P.args, **named: P.kwargs) -> list[T]:
         if not link.members:
             return method(link, *args, **named)
         answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        able = any(isinstance(answer, list) for answer in answers)
         link.passed_over = find_silent(link.members, answers)
-        for answer in answers:
+        for member, answer in zip(link.members, answers, strict=True):
             if isinstance(answer, AdminError):
-                raise answer
+                if not (able and is_unknown_command(answer)):
+                    raise answer
+                link.passed_over.append((str(member.server), "it does not know this command"))
         if len(link.passed_over) == len(answers):
             raise ServerUnavailable(link.passed_over)
         return _join_rows(answers)

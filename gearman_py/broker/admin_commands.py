@@ -16,7 +16,7 @@ from gearman_py.broker.returning import drain
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
-from gearman_py.broker.stats import list_stats, show_function
+from gearman_py.broker.stats import find_function, list_stats, show_function
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.
@@ -158,7 +158,9 @@ def _max_queue(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     command, *words = words
     if not words:
         return _incomplete_command(command)
-    name, *numbers = words
+    word, *numbers = words
+    known = find_function(broker.queues.functions, word)
+    name = known.name if known else word
     limits = [max(0, decimal(number)) for number in numbers[:3]]
     if len(limits) == 1:
         limits *= 3
@@ -176,14 +178,15 @@ def _create_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes
         return _incomplete_command(words[0])
     if why := broker.queues.refuses(words[2]):
         return error(b"QUEUE_ERROR", why)
-    broker.queues.function(words[2])
+    if not find_function(broker.queues.functions, words[2]):
+        broker.queues.function(words[2])
     return OK
 
 
 def _drop_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete_command(words[0])
-    function = broker.queues.functions.get(words[2])
+    function = find_function(broker.queues.functions, words[2])
     if function is None:
         return b"ERR function not found\r\n"
     if function.workers or function.total:

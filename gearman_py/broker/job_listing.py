@@ -2,6 +2,8 @@
 
     jobs waiting function=NAME offset=100 limit=100
 
+The jobs whose results are kept are listed too, as complete.
+
 Names are percent-encoded, so that they may contain spaces. A page costs little however long the
 queues are: jobs before it are counted, and not looked at.
 """
@@ -15,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker.failed_commands import find_failed, parse_filters
 from gearman_py.broker.failed_jobs import FailedJob
+from gearman_py.broker.kept_results import KeptResult
 from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
@@ -29,7 +32,7 @@ MAX_SCHEDULED = 20_000
 USUAL_BYTES, MAX_BYTES = 4096, 2**20
 PRIORITY_NAMES = b"high", b"normal", b"low"
 STATES = b"waiting", b"running", b"scheduled"
-FAILED = b"failed"
+FAILED, COMPLETE = b"failed", b"complete"
 PAGE = b"offset", b"limit"
 
 Found = Iterator[tuple[BrokerJob, float] | None]
@@ -42,14 +45,19 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows
     """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]
 
     jobs failed [function=NAME] [unique=KEY] [reason=TEXT] [offset=N] [limit=N]
+    jobs complete [function=NAME] [offset=N] [limit=N]
     """
     state, *options = words[1:] or [b""]
     state = state.lower()
     pairs = dict(word.partition(b"=")[::2] for word in options)
     if state == FAILED:
         return _list_failed(broker, peer, pairs)
+    if state == COMPLETE and not pairs.keys() - {b"function", *PAGE}:
+        return _page_complete(broker, unquote_to_bytes(pairs.get(b"function", b"")), pairs)
     if state not in STATES or pairs.keys() - {b"function", b"unique", *PAGE}:
-        return error(b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled|failed [function=NAME]")
+        return error(
+            b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled|failed|complete [function=NAME]"
+        )
     offset, limit = _parse_page(pairs)
     function = None
     if b"function" in pairs:
@@ -91,8 +99,10 @@ def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     size = min(MAX_BYTES, decimal(words[2])) if len(words) == 3 else USUAL_BYTES
     job = broker.queues.job(words[1])
     failed = broker.queues.failed.get(words[1])
+    results = broker.queues.results
+    kept = results.get(words[1]) if results else None
     if job is None and failed is None:
-        return error(b"UNKNOWN_JOB")
+        return iter([_format_complete(kept)]) if kept else error(b"UNKNOWN_JOB")
     content = job.workload if job else failed.workload if failed else b""
     workload = b"\tworkload=" + b64encode(content[: max(0, size)])
     if job is None:
@@ -198,6 +208,22 @@ def _page_failed(broker: Rules, filters: Mapping[bytes, bytes], offset: int, lim
             yield _format_failed(failed)
 
 
+def _page_complete(broker: Rules, function: bytes, pairs: Mapping[bytes, bytes]) -> Rows:
+    """Those whose results are kept, that which was complete last first."""
+    offset, limit = _parse_page(pairs)
+    known = find_function(broker.queues.functions, function)
+    name = known.name if known else function
+    for kept in reversed(list(broker.queues.results or ())):
+        if not limit:
+            return
+        if (name and kept.function != name) or offset > 0:
+            offset -= not name or kept.function == name
+            yield None
+        else:
+            limit -= 1
+            yield _format_complete(kept)
+
+
 def _state(job: BrokerJob) -> bytes:
     return b"running" if job.worker else b"waiting" if job.queued else b"scheduled"
 
@@ -242,3 +268,14 @@ def _format_failed(job: FailedJob) -> bytes:
         (b"reason", printable(job.reason)),
     ]
     return job.handle + b"\t" + b"\t".join(b"%b=%b" % pair for pair in pairs)
+
+
+def _format_complete(kept: KeptResult) -> bytes:
+    pairs = [
+        (b"state", COMPLETE),
+        (b"function", printable(kept.function)),
+        (b"background", b"1"),
+        (b"bytes", b"%d" % len(kept.result)),
+        (b"completed", b"%.3f" % kept.when),
+    ]
+    return kept.handle + b"\t" + b"\t".join(b"%b=%b" % pair for pair in pairs)

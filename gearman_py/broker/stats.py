@@ -84,11 +84,15 @@ def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | 
 
 
 def find_function(functions: Mapping[bytes, Function], name: bytes) -> Function | None:
-    """The function with this name, or with one that listings print like this."""
+    """The function with this name, or with one that listings, or clients of them, print so."""
     if found := functions.get(name):
         return found
     found = functions.get(ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), name))
-    return found if found and printable(found.name) == name else None
+    if found is None:
+        return None
+    listed = printable(found.name)  # of a byte that is not UTF-8 it has perhaps the byte itself
+    shown = listed, listed.decode(errors="backslashreplace").encode()
+    return found if name in shown else None
 
 
 def _format(value: float | bytes) -> bytes:

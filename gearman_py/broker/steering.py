@@ -26,6 +26,7 @@ from gearman_py.broker.rates import MAX_STARTS, RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer
+from gearman_py.broker.stats import find_function
 from gearman_py.protocol.text import error, printable
 
 MAX_RUNNING = 10**9
@@ -36,10 +37,17 @@ LIMIT_USAGE = (
 )
 
 
+def _read_name(broker: Rules, word: bytes) -> bytes:
+    """The name that a word gives, as clients do, or as listings print that of a known function."""
+    name = unquote_to_bytes(word)
+    function = find_function(broker.queues.functions, name)
+    return function.name if function else name
+
+
 def pause(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"pause FUNCTION")
-    name = unquote_to_bytes(words[1])
+    name = _read_name(broker, words[1])
     if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
@@ -66,7 +74,7 @@ def list_pauses(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | It
 def resume(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
     if len(words) != 2:
         return _wrong_usage(b"resume FUNCTION")
-    name = unquote_to_bytes(words[1])
+    name = _read_name(broker, words[1])
     function = broker.queues.functions.get(name)
     if function is None:
         return _unknown_function(name)
@@ -113,7 +121,7 @@ def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
         return _wrong_usage(LIMIT_USAGE)
     if not rules or (separator is not None and limits.get(b"per-key", b"0") == b"0"):
         return _wrong_usage(LIMIT_USAGE)
-    name = unquote_to_bytes(words[1])
+    name = _read_name(broker, words[1])
     if why := broker.queues.refuses_settings(name):
         return error(b"QUEUE_ERROR", why)
     function = broker.queues.function(name)
@@ -154,7 +162,7 @@ def _parse_number(number: bytes) -> int:
 def purge(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes | None]:
     if len(words) != 2:
         return _wrong_usage(b"purge FUNCTION")
-    name = unquote_to_bytes(words[1])
+    name = _read_name(broker, words[1])
     if name not in broker.queues.functions:
         return _unknown_function(name)
     return _cancel_waiting(broker, name)

@@ -1,4 +1,4 @@
-"""gearadmin's commands for failed background jobs."""
+"""gearadmin's commands for background jobs that have ended: failed ones, and kept results."""
 
 from argparse import Namespace
 from datetime import UTC, datetime
@@ -42,12 +42,36 @@ def read_failed(client: AdminClient, options: Namespace) -> list[FailedRow]:
     return list(map(FailedRow.from_job, list_failed(client, options.failed, options.reason)))
 
 
+class ResultRow(NamedTuple):
+    """A job whose result is kept, as it is listed. ``completed`` is a time in UTC."""
+
+    handle: str
+    function: str
+    bytes: int
+    completed: str
+    server: str
+
+    @classmethod
+    def from_job(cls, job: JobRow) -> "ResultRow":
+        """The row of a job."""
+        facts = job._asdict() | {"completed": format_time(job.completed)}
+        return cls(*(facts[field] for field in cls._fields))
+
+
+def read_results(client: AdminClient, options: Namespace) -> list[ResultRow]:
+    """The kept results of a function, or of all, those that were complete last first."""
+    return list(map(ResultRow.from_job, _list_all(client, "complete", function=options.results)))
+
+
 def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]:
     """The same as the server describes them."""
+    return _list_all(client, "failed", function=function, reason=reason)
+
+
+def _list_all(client: AdminClient, state: str, **filters: str) -> list[JobRow]:
     rows: list[JobRow] = []
     while True:
-        facts = {"function": function, "reason": reason}
-        page = client.find_jobs("failed", **facts, offset=len(rows), limit=PAGE)
+        page = client.find_jobs(state, **filters, offset=len(rows), limit=PAGE)
         rows += page
         if len(page) < PAGE:
             return rows
@@ -56,7 +80,7 @@ def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]
 def read_job(client: AdminClient, options: Namespace) -> dict[str, Any]:
     """What is known of a job, with the beginning of its workload."""
     facts = client.find_job(vars(options)["show-job"])._asdict()
-    for key in ("due", "failed"):
+    for key in ("due", "failed", "completed"):
         facts[key] = format_time(facts[key]) if facts[key] else ""
     workload: bytes = facts.pop("workload")
     return facts | {"workload": workload.decode(errors="backslashreplace")}

@@ -4,6 +4,7 @@ Several commands run in a fixed order, that of the C tool. The output of one job
 of the C tool, byte for byte, except on a terminal, where listings have columns with headings.
 """
 
+import os
 import sys
 import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -18,6 +19,7 @@ from gearman_py.cli.check import CheckStatus, check_servers
 from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.printable import printable
+from gearman_py.protocol.text import printable as printable_bytes
 
 _EPILOG = f"""\
 All job servers are asked; with several, a last column says which of them
@@ -89,7 +91,8 @@ def _may_remove(client: AdminClient, options: Namespace) -> bool:
         (function,) = words
         if flag == "purge":
             rows: Iterable[Any] = client.status()
-            number = sum(row.waiting for row in rows if row.name == function)
+            names = function, printable_bytes(os.fsencode(function)).decode(errors="replace")
+            number = sum(row.waiting for row in rows if row.name in names)
             question = f"cancel {failed_jobs.count_jobs(number)} that do not run"
         else:
             members = client.members or [client]

@@ -32,6 +32,7 @@ _HEADINGS = {
         *("HANDLE", "FUNCTION", "UNIQUE", "PRIORITY", "ATTEMPTS", "BYTES", "FAILED"),
         *("WORKER", "ID", "REASON"),
     ),
+    "results": ("HANDLE", "FUNCTION", "BYTES", "COMPLETED"),
 }
 
 

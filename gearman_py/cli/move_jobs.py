@@ -107,11 +107,15 @@ def _check_settings(admin: AdminClient, servers: Sequence[ServerAddress]) -> str
                 )
             if (limits := _describe_limits(row)) and limits != _describe_limits(other):
                 left[name] = limits
-    failed = sum(row.kept_failed for row in rows)
-    told = ", ".join(f"{printable(name)} {limits}" for name, limits in left.items())
-    return f"; limits that are not set there: {told}" * bool(
-        told
-    ) + f"; {count_jobs(failed)} that failed and were kept: not moved" * bool(failed)
+    kept = {
+        "that failed and were kept": sum(row.kept_failed for row in rows),
+        "whose results are kept": sum(row.kept_results for row in rows),
+    }
+    told = [f"{count_jobs(number)} {what}: not moved" for what, number in kept.items() if number]
+    if left:
+        limits = ", ".join(f"{printable(name)} {limits}" for name, limits in left.items())
+        told.insert(0, f"limits that are not set there: {limits}")
+    return "".join(f"; {each}" for each in told)
 
 
 def _ask_stats(server: ServerAddress) -> dict[str, FunctionStats] | None:

@@ -235,6 +235,11 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     "failed": JobReport(
         "failed background jobs, of a function or of all (*)", failed_jobs.read_failed, True
     ),
+    "results": JobReport(
+        "background jobs whose results are kept, of a function or of all (*)",
+        failed_jobs.read_results,
+        True,
+    ),
     "show-job": JobReport("a job, with the beginning of its workload (*)", failed_jobs.read_job),
     "result": JobReport("the result of a background job, if it is kept (*)", _read_result),
     "server-verbose": ValueQuestion(

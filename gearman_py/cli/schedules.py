@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from gearman_py.admin.client import AdminClient
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.cli.failed_jobs import format_time
+from gearman_py.printable import printable
 
 FACTS = "cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap", "owner"
 
@@ -40,7 +41,12 @@ class ScheduleLine(NamedTuple):
 
 def read_schedules(client: AdminClient, options: Namespace) -> list[ScheduleLine]:
     """The schedules of a function, or all."""
-    rows = [row for row in client.schedules() if options.schedules in ("", row.function)]
+    wanted = options.schedules
+    rows = [
+        row
+        for row in client.schedules()
+        if wanted in ("", row.function, printable(row.function, keep=""))
+    ]
     return list(map(ScheduleLine.from_row, rows))
 
 

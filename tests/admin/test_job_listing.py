@@ -1,5 +1,6 @@
 """Listings of jobs in pages, and what a server says about itself."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,6 +204,65 @@ def test_failed_jobs_of_any_function_are_found_by_the_name_that_is_listed(
     (found,) = admin.find_jobs("failed", function=listed.function)
     assert found.handle == listed.handle
     assert admin.retry_all(function=listed.function) == [listed.handle]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"tab\there", b"\xff\x80"])
+def test_a_function_is_steered_by_the_name_that_is_listed(
+    server: JobServer, admin: AdminClient, name: bytes
+) -> None:
+    client = Peer(("127.0.0.1", server.port))
+    with client.socket:
+        client.ask(Packet.SUBMIT_JOB_BG, name, b"", b"x")
+    (listed,) = [row.name for row in admin.stats()]
+    admin.pause(listed)
+    admin.limit(listed, running=2)
+    admin.max_queue(listed, 5)
+    (stats,) = admin.stats()
+    assert (stats.name, stats.paused, stats.max_running) == (listed, 1, 2)
+    admin.resume(listed)
+    assert len(admin.purge(listed)) == 1
+    admin.limit(listed, running=0)
+    admin.drop_function(listed)
+    assert admin.status() == []
+
+
+def test_a_name_that_looks_like_a_listed_one_is_its_own(client: Client, admin: AdminClient) -> None:
+    for name in ("tab\there", r"tab\x09here"):
+        client.do_background(name)
+    admin.pause(r"tab\x09here")
+    assert len(admin.purge(r"tab\x09here")) == 1
+    (left,) = admin.find_jobs()
+    (found,) = admin.find_jobs(function="tab\there")
+    assert found.handle == left.handle
+
+
+def test_jobs_whose_results_are_kept_are_listed(tmp_path: Path) -> None:
+    server = JobServer(tmp_path)
+    server.start("--keep-results", "3600")
+    worker = Worker([server.address])
+    worker.function("f")(lambda job: job.workload * 2)
+    worker.function("a \tname")(lambda job: b"")
+    try:
+        with Client(server.address) as client, AdminClient(server.address) as admin:
+            with running(worker):
+                handles = []
+                for name in ("f", "f", "a \tname"):
+                    handles.append(client.do_background(name, b"abc"))
+                    client.result(handles[-1], timeout=30)
+            rows = admin.find_jobs("complete")
+            assert [row.handle for row in rows] == handles[::-1]
+            assert [(row.function, row.bytes, row.state) for row in rows[1:]] == [
+                ("f", 6, "complete")
+            ] * 2
+            assert abs(rows[0].completed - time.time()) < 60
+            assert admin.find_jobs("complete", function="f") == rows[1:]
+            assert admin.find_jobs("complete", function=rows[0].function) == rows[:1]
+            assert admin.find_jobs("complete", offset=1, limit=1) == rows[1:2]
+            assert admin.find_job(handles[0]) == rows[2]
+            with pytest.raises(AdminError, match="INVALID_ARGUMENTS"):
+                admin.find_jobs("complete", unique="u")
+    finally:
+        server.stop()
 
 
 def test_a_client_says_who_it_is_to_the_server(server: JobServer) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from gearman_py import Client, ConnectionLost, Job, Submit, Worker
 from gearman_py.admin.client import AdminClient
+from gearman_py.testing import running
 from tests.client.conftest import serving
 from tests.job_servers import GearmandProcess
 from tests.ports import reserve_port
@@ -23,7 +24,7 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 class Server:
     """A job server with an admin socket; durable, so that a restart shows what it has stored."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *options: str) -> None:
         self.address = f"127.0.0.1:{reserve_port()}"
         self.socket = f"unix:{folder / name}.sock"
         self.admin = AdminClient(self.socket)
@@ -31,7 +32,7 @@ class Server:
         (folder / name).mkdir()
         host, _, port = self.address.rpartition(":")
         self.arguments = ["-L", host, "-p", port, "-v", "--admin-listen", self.socket]
-        self.arguments += ["-q", "sqlite", "--queue-file", str(self.queue)]
+        self.arguments += ["-q", "sqlite", "--queue-file", str(self.queue), *options]
         self.process = GearmandProcess(self.arguments, folder / name)
         self.process.listening()
 
@@ -190,6 +191,28 @@ def test_a_pause_is_not_undone_by_a_move_and_limits_that_stay_behind_are_told(
     )
     assert move() == (0, told)
     assert (old.total(), new.total()) == (0, 2)
+
+
+@pytest.mark.slow
+def test_results_stay_where_they_are_and_are_there_again_after_a_retirement(
+    run: Run, tmp_path: Path, new: Server
+) -> None:
+    old = Server(tmp_path, "old", "--keep-results", "3600")
+    worker = Worker([old.address])
+    worker.function("f")(lambda job: b"done")
+    with old.process, old.admin:
+        with running(worker), Client(old.address) as client:
+            handle = client.do_background("f")
+            assert client.result(handle, timeout=30) == b"done"
+        listed = run("gearadmin", "-h", old.socket, "--results", "f").stdout.decode()
+        assert listed.split("\t")[:3] == [handle, "f", "4"]
+        assert listed.endswith("Z\n.\n")
+        done = run("gearadmin", "-h", old.socket, "--retire", new.address)
+        assert b"; 1 job whose results are kept: not moved; " in done.stdout, done
+        assert old.process.process.wait(30) == 0
+    with GearmandProcess(old.arguments, tmp_path / "old") as again:
+        again.listening()
+        assert run("gearadmin", "-h", old.socket, "--result", handle).stdout == b"done"
 
 
 def test_jobs_are_assigned_again_when_who_moves_them_is_gone(run: Run, old: Server) -> None:

@@ -225,3 +225,24 @@ def test_a_job_over_the_workers_limit_fails_alone_where_the_server_has_none(
     larger.add_function("larger", lambda job: str(len(job.workload)))
     with running(larger):
         assert answer("larger", 100_000_000) == b"100000000"
+
+
+def test_what_only_ours_have_is_asked_of_those_that_have_it(
+    c_gearmand: Address, our_gearmand: Address
+) -> None:
+    both = [f"{host}:{port}" for host, port in (c_gearmand, our_gearmand)]
+    silent = [(both[0], "it does not know this command")]
+    with AdminClient(both) as admin, AdminClient(both[1]) as ours_alone:
+        ours_alone.pause("paused at ours")
+        ours_alone.schedule("at ours", "0 0 1 1 *", "f")
+        assert [(row.name, row.server) for row in admin.pauses()] == [("paused at ours", both[1])]
+        assert admin.passed_over == silent
+        assert [row.name for row in admin.schedules()] == ["at ours"]
+        assert "paused at ours" in [row.name for row in admin.stats()]
+        assert admin.find_jobs() == []
+        assert admin.passed_over == silent
+        ours_alone.delete_schedule("at ours")
+        ours_alone.resume("paused at ours")
+    twice = [both[0], both[0].replace("127.0.0.1", "localhost")]
+    with AdminClient(twice) as admin, pytest.raises(AdminError, match="UNKNOWN"):
+        admin.pauses()
