@@ -224,7 +224,7 @@ def _show_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Ite
 def _shut_down(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes:
     """shutdown [graceful | moved]"""
     if [word.lower() for word in words[1:]] == [b"moved"]:
-        drain(broker, until=peer)
+        drain(broker, broker.now, until=peer)
         if not is_moved(broker):
             return error(b"JOBS_LEFT", b"background jobs are queued, or jobs run")
         if broker.on_moved:

@@ -18,11 +18,20 @@ _REASON = b"the job server is being drained"
 FAREWELL = response(Packet.WORK_RETRY, b"", b"0", _REASON)
 
 
-def drain(broker: Rules, until: Peer | None = None) -> None:
+def drain(broker: Rules, now: float, until: Peer | None = None) -> None:
     """Have clients leave for other servers: for good, or while this operator is connected."""
+    if not broker.draining:
+        broker.drain_began = now
     if broker.draining is not True:
         broker.draining = until or True
         broker.on_drain()
+
+
+def may_stay(broker: Rules, peer: Peer) -> bool:
+    """Whether a client has come back to a draining server: it knows no other, as far as can be
+    told, and would be closed again and again."""
+    # Clocks of event loops are coarse: it may be back in the same millisecond.
+    return peer.since >= broker.drain_began and not peer.resubmits
 
 
 def return_jobs(broker: Rules, peer: Peer) -> None:

@@ -85,6 +85,7 @@ class Rules:
         self.name_peer: Callable[[Peer], str] = lambda peer: peer.address
         self.mover: Peer | None = None
         self.draining: Peer | bool = False
+        self.drain_began = 0.0
         self.on_drain: Callable[[], object] = lambda: None
         self._job_retries = job_retries
         self._exceptions = exceptions

@@ -318,7 +318,7 @@ async def _finish_running_jobs(
 ) -> None:
     await told.wait()
     broker.close()
-    drain(broker)
+    drain(broker, asyncio.get_running_loop().time())
     if seconds and (running := broker.queues.running):
         log.info("stopping: %d running jobs may end within %g s", running, seconds)
         deadline = time.monotonic() + seconds
@@ -339,7 +339,7 @@ async def _drain_queues(
     for door, server in servers.items():
         if door.kind not in (ADMIN, METRICS):  # they may want to watch the progress
             server.close()
-    drain(broker)
+    drain(broker, asyncio.get_running_loop().time())
     while broker.queues.jobs:  # noqa: ASYNC110 - the broker knows no events to wait on
         await asyncio.sleep(DRAIN_INTERVAL)
     stop.set()

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from gearman_py.broker.broker import Broker
 from gearman_py.broker.limits import MAX_OWED
-from gearman_py.broker.returning import return_jobs
+from gearman_py.broker.returning import may_stay, return_jobs
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import LARGE, MAX_PACKET, Message
 from gearman_py.server.admission import Admission, Handshakes
@@ -168,7 +168,8 @@ class Listener:
             if connection is not None and not connection.transport.is_closing():
                 if peer.resubmits:
                     return_jobs(self.broker, peer)
-                connection.leave_client()
+                if not may_stay(self.broker, peer):
+                    connection.leave_client()
 
     async def let_all_go(self) -> None:
         """Have clients leave for other servers whenever the broker is draining."""

@@ -62,13 +62,13 @@ def test_the_server_drains_for_good_or_while_its_operator_is_connected() -> None
     told: list[bool] = []
     table.broker.on_drain = lambda: told.append(bool(table.broker.draining))
     operator = table.peer()
-    drain(table.broker, until=operator)
+    drain(table.broker, table.now, until=operator)
     table.broker.gone(table.peer(), table.now)
     assert table.broker.draining
     table.broker.gone(operator, table.now)
     assert not table.broker.draining
-    drain(table.broker)
-    drain(table.broker, until=(operator := table.peer()))
+    drain(table.broker, table.now)
+    drain(table.broker, table.now, until=(operator := table.peer()))
     table.broker.gone(operator, table.now)
     assert table.broker.draining, "for good"
     assert told == [True, True]

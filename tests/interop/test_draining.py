@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,13 @@ from gearman_py import AsyncClient, Client, Worker, WorkerJob
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli.move_jobs import retire
 from gearman_py.net.servers import parse_servers
+from gearman_py.net.tls import TLS
 from gearman_py.testing import running
+from tests.authority import Authority, words
 from tests.interop.programs import KINDS, Program, Stage, command, hear
 from tests.job_servers import JobServer
+from tests.peer import Peer
+from tests.server.reloaded import run_reload
 from tests.waiting import LIMIT, await_true
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -29,16 +34,20 @@ class DrainedServer(JobServer):
     ``name`` answers which server it is, ``hold`` does so once ``let_go`` is set.
     """
 
-    def __init__(self, folder: Path, name: str, options: list[str]) -> None:
+    def __init__(self, folder: Path, name: str, options: list[str], tls: TLS | None = None) -> None:
         super().__init__(folder)
         self.admin = f"unix:{folder}/admin"
         self.name = name
         self.let_go = threading.Event()
         self.done: list[str] = []
         self.start("--admin-listen", self.admin, *options)
-        self.worker = Worker(self.address, concurrency=4)
+        self.worker = Worker(self.address, concurrency=4, tls=tls)
         self.worker.add_function("name", self.answer_name)
         self.worker.add_function("hold", self.hold)
+
+    def running(self, function: str) -> int:
+        with AdminClient(self.admin) as admin:
+            return sum(row.running for row in admin.status() if row.name == function)
 
     def answer_name(self, job: WorkerJob) -> str:
         self.done.append(job.workload.decode())
@@ -73,12 +82,14 @@ class DrainedServer(JobServer):
 
 
 @contextmanager
-def two_servers(folder: Path, *options: str) -> Iterator[tuple[DrainedServer, DrainedServer]]:
+def two_servers(
+    folder: Path, *options: str, tls: TLS | None = None
+) -> Iterator[tuple[DrainedServer, DrainedServer]]:
     with ExitStack() as stack:
         servers = []
         for name in ("a", "b"):
             (folder / name).mkdir()
-            servers.append(server := DrainedServer(folder / name, name, [*options]))
+            servers.append(server := DrainedServer(folder / name, name, [*options], tls))
             stack.callback(server.stop)
             stack.callback(server.let_go.set)
         for server in servers:
@@ -173,6 +184,55 @@ def test_our_clients_waiting_jobs_run_on_the_other_server_and_those_that_run_end
         assert len(a.done + b.done) == 61, "none ran twice"
 
 
+@pytest.mark.parametrize("how", ["signal", "stop", "reloaded"])
+def test_a_drain_is_the_same_over_tls(how: str, tmp_path: Path) -> None:
+    """Also where another process has the TLS sessions of a server, which was reloaded."""
+    authority = Authority(tmp_path, "ca")
+    tls = authority.issue("client")
+    options = [*words(authority.issue("server")), "--drain-timeout", "60"]
+    with two_servers(tmp_path, *options, tls=tls) as (a, b):
+        b.let_go.set()
+        with Client([a.address, b.address], tls=tls) as client, ThreadPoolExecutor() as threads:
+            workloads = [b"%d" % number for number in range(60)]
+            outcomes = threads.submit(lambda: [*client.map("hold", workloads, ordered=False)])
+            await_true(lambda: a.running("hold") == 4)
+            if how == "reloaded":
+                assert run_reload(a.pid).returncode == 0
+                how = "admin"
+            a.drain(how)
+            await_true(lambda: len(b.done) == 56)
+            assert not outcomes.done()
+            a.let_go.set()
+            names = outcomes.result(LIMIT)
+            await_true(a.has_ended)
+            assert client.do("name", b"x") == b"b"
+        assert sorted(names) == [b"a"] * 4 + [b"b"] * 56
+        assert len(a.done + b.done) == 61, "none ran twice"
+
+
+def test_retiring_over_tls_gives_back_what_waits(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    tls = authority.issue("client")
+    with (
+        two_servers(tmp_path, *words(authority.issue("server")), tls=tls) as (a, b),
+        Client([a.address, b.address], tls=tls) as ours,
+        Client(a.address, tls=tls) as alone,
+        ThreadPoolExecutor() as threads,
+        AdminClient(a.admin) as admin,
+    ):
+        b.let_go.set()
+        held = [alone.submit("hold", b"%d" % number) for number in range(4)]
+        await_true(lambda: a.running("hold") == 4)
+        waiting = [ours.submit("hold", b"%d" % number) for number in range(4, 20)]
+        retiring = threads.submit(retire, admin, parse_servers(b.address, tls=tls))
+        assert [job.result(LIMIT) for job in waiting] == [b"b"] * 16
+        assert not retiring.done()
+        a.let_go.set()
+        assert [job.result(LIMIT) for job in held] == [b"a"] * 4
+        assert retiring.result(LIMIT).endswith("stops")
+        await_true(a.has_ended)
+
+
 def test_retiring_a_server_gives_back_what_waits_and_lets_run_what_only_others_submit(
     servers: tuple[DrainedServer, DrainedServer],
 ) -> None:
@@ -197,6 +257,41 @@ def test_retiring_a_server_gives_back_what_waits_and_lets_run_what_only_others_s
         await_true(a.has_ended)
         assert queued.handle
         await_true(lambda: len(a.done + b.done) == 21)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "ours"])
+def test_a_client_with_this_server_alone_is_closed_once(
+    kind: str, servers: tuple[DrainedServer, DrainedServer]
+) -> None:
+    """It comes back, as it has nowhere else to go, and its jobs run here until the end."""
+    a, b = servers
+    with ExitStack() as stack:
+        if kind == "ours":
+            client = stack.enter_context(Client(a.address))
+
+            def do(line: str) -> str:
+                return client.do("name", line).decode()
+        else:
+            program = stack.enter_context(closing(Stage(a))).start(
+                command(kind, "turns", a.address, "name")
+            )
+            do = partial(ask, program)
+        assert do("before") == "a"
+        watching = stack.enter_context(Peer(("127.0.0.1", a.port)).socket)
+        holding = stack.enter_context(Client(a.address))
+        held = holding.submit("hold", b"held")
+        await_true(lambda: a.running("hold") == 1)
+        admin = stack.enter_context(AdminClient(a.admin))
+        threads = stack.enter_context(ThreadPoolExecutor())
+        retiring = threads.submit(retire, admin, parse_servers(b.address))
+        stack.callback(a.let_go.set)
+        assert watching.recv(1) == b"", "connections are closed once"
+        after = [do(f"after {number}") for number in range(20)]
+        assert after.count("lost") <= 1
+        assert after.count("a") == 20 - after.count("lost")
+        a.let_go.set()
+        assert held.result(LIMIT) == b"a"
+        assert retiring.result(LIMIT).endswith("stops")
 
 
 def test_no_job_of_ours_is_lost_and_none_runs_twice_while_a_server_is_drained(
