@@ -1,7 +1,8 @@
 """What is the same on many hosts is told once."""
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from provision.plan import Plan
@@ -46,6 +47,18 @@ def _series(place: int, found: re.Match[str]) -> Hashable:
     """Equal for names in a row that are numbered one after the other."""
     width = len(found[2]) if found[2].startswith("0") else 0
     return width, int(found[2]) - place
+
+
+def tell_diffs_once(changes: Iterable[Change]) -> Iterator[Change]:
+    """Of files that change alike, as those of a worker's instances, the first tells it."""
+    shown = set[str]()
+    for change in changes:
+        *_, body = change.diff.split("\n", 2)  # the names are before it
+        if change.sign == "~" and body in shown:
+            yield replace(change, diff="", reason=f"{change.reason}, as above")
+        else:
+            shown |= {body} - {""}
+            yield change
 
 
 def shown_alike(host: str, plan: Plan, *, verbose: bool) -> list[Hashable]:

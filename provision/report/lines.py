@@ -51,7 +51,9 @@ def wrap_line(before: str, text: str, columns: int) -> str:
         return text
     found = COLUMNS.match(line)
     indent = found.end() if found else 4
-    if columns - indent < FEWEST_COLUMNS or indent < len(before):
+    if indent < len(before):
+        indent = len(before) + 1  # after the sign of a change
+    if columns - indent < FEWEST_COLUMNS:
         return text
     rows = wrap(
         line[indent:],

@@ -33,7 +33,7 @@ from provision.report.events import (
     Upgraded,
     Verified,
 )
-from provision.report.folding import fold_names, shown_alike
+from provision.report.folding import fold_names, shown_alike, tell_diffs_once
 from provision.report.lines import diff_lines, make_harmless, put_line, wrap_line
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
@@ -238,7 +238,7 @@ class Report:
         self._end_line(host, state, count)
         for problem in plan.problems:
             self._print_line("  ", (problem.sign, problem.sign), f" {problem.message}")
-        for change in plan.changes:
+        for change in tell_diffs_once(plan.changes):
             self._show_change(change)
 
     def _show_later(self, host: str, state: str, note: str) -> None:

@@ -39,6 +39,22 @@ def change(host: str, server: str = "a") -> Change:
     return Change("~", "file /etc/unit", operation, "content", diff)
 
 
+def test_how_files_differ_is_told_once_where_they_differ_alike() -> None:
+    """As the units of a program's instances do."""
+    stream = io.StringIO()
+    report = Report(["w"], stream=stream)
+    report.show(Planned("w", Plan(7, (change("w"), change("w"), change("w", "b")))))
+    assert stream.getvalue().splitlines()[1:] == [
+        "  ~ file /etc/unit  (content)",
+        "      -GEARMAN_SERVERS=x",
+        "      +GEARMAN_SERVERS=a w",
+        "  ~ file /etc/unit  (content, as above)",
+        "  ~ file /etc/unit  (content)",
+        "      -GEARMAN_SERVERS=x",
+        "      +GEARMAN_SERVERS=b w",
+    ]
+
+
 def test_plans_of_which_the_same_is_shown_are_folded() -> None:
     names = [f"worker{number}" for number in range(1, 11)]
     stream = io.StringIO()

@@ -21,6 +21,11 @@ UNITS = "gearman-worker@reverse, gearman-worker@wc run"
             "nothing was changed, as the first of all hosts is away",
             "nothing was changed, as the first of all\n    hosts is away",
         ),
+        (
+            "  ~",
+            " file /etc/app  (in place of an earlier one)",
+            " file /etc/app  (in place of an earlier\n    one)",
+        ),
         ("", "    " + "x" * 50, "    " + "x" * 50),
         (
             " " * 4,
