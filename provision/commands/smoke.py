@@ -4,8 +4,8 @@ Every check goes the whole way: client host, job server, worker and back. The an
 compared with one we know, and a picture that comes back is decoded, not trusted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -39,11 +39,12 @@ SmokeCheck = tuple[str, Callable[[Gearman, Run], None]]
 
 @dataclass(frozen=True)
 class Topology:
-    """The names of the hosts that a job passes, to say which one to look at."""
+    """The names of the hosts that a job passes, to say which one to look at; see units_of()."""
 
     client: str
     job_servers: Sequence[str]
     workers: Sequence[str]
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 class _CheckFailed(Exception):
@@ -78,7 +79,7 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
             report.say(f"not checked: {', '.join(names)} (a program is asked by its check: alone)")
         if drained := [host.name for host in known.group(DRAINED)]:
             report.say(f"not checked: {', '.join(drained)} (drained)")
-        topology = Topology(client.name, servers, worker_hosts)
+        topology = Topology(client.name, servers, worker_hosts, units_of(known))
         for checked in chain(
             run_checks(connection.run, topology, checks_of(known), patience),
             check_pages(known, client, connection.run),
@@ -118,6 +119,20 @@ def unchecked_programs(known: Inventory) -> list[str]:
     """The programs that no job can be submitted to: what their answer should be is not said."""
     found = (one for _, one in _workers_meant(known) if one.kind == "program" and not one.check)
     return list(dict.fromkeys(f"program {each.name}" for each in found))
+
+
+def units_of(known: Inventory) -> dict[str, str]:
+    """By function the unit that serves it, as a command of systemd takes it.
+
+    That of a program is a pattern: its name ends with a digest.
+    """
+    return {
+        function: f"'gearman-worker@{one.name}*'"
+        if one.kind == "program"
+        else f"gearman-worker@{one.name}"
+        for _, one in _workers_meant(known)
+        for function in one.functions
+    }
 
 
 def _workers_meant(known: Inventory) -> list[tuple[Host, WorkerDefinition]]:
@@ -204,6 +219,7 @@ def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
     worker, _, instance = wrong.function.removeprefix("ping@").partition("/")
     names = worker if instance else names
     unit = f"gearman-worker@{instance or wrong.function}"
+    unit = unit if instance else topology.units.get(wrong.function, unit)
     registered = any(
         wrong.function.encode() in functions.split()
         for _, _, functions in (line.partition(b" :") for line in listing.stdout.splitlines())

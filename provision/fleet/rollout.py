@@ -260,7 +260,7 @@ class Rollout:
             if self._origin[host_run.name] != host_run.release:  # else only settings were to change
                 mark_bad(host_run, host_run.release, reason)
         if self._stuck:
-            run.report.say("not every host is back")
+            run.report.say("not every host works as before")
             return HostFailed.status
         if self._put_back_any:
             run.report.say("rolled back, and every host runs what it ran before")
@@ -314,10 +314,12 @@ class Rollout:
         try:
             check_running(back, self._policy.settle, alone=alone, put_back=True)
         except ToolkitError as error:
-            self._tell_stuck(back.name, back.release, error)
+            self._stuck[back.name] = error
+            self._run.report.say(f"{back.name} runs {back.release} again, but not well: {error}")
             return
-        self._running[back.name] = back.release
-        self._between.pop(back.name, None)
+        finally:
+            self._running[back.name] = back.release
+            self._between.pop(back.name, None)
         self._run.record(back, result=PUT_BACK)
         self._run.report.show(PutBack(back.name, back.release, self._run.seconds))
 

@@ -160,6 +160,8 @@ class Report:
 
         ``limit``: those can be named to go on with them alone.
         """
+        self._erase_lines()
+        self._working.clear()  # of what was not told to have ended
         wide = max(map(len, self._states.values()), default=0)
         self._print_line(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
         for host, state in self._states.items():
@@ -266,9 +268,8 @@ class Report:
         wide = max(34, *map(len, event.units)) if event.units else 0
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
-            restarts = (
-                f"  {format_count(unit['restarts'], 'restart')}" if unit.get("restarts") else ""
-            )
+            restarted = unit.get("restarts")
+            restarts = f"  {format_count(restarted, 'restart')}" if restarted else ""
             self._print_line(f"  {name:{wide}} {unit['active']}{process}{restarts}")
 
     def _show_check(self, event: Checked) -> None:

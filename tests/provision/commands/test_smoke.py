@@ -17,6 +17,7 @@ from provision.commands.smoke import (
     checks_of,
     run_checks,
     unchecked_programs,
+    units_of,
 )
 from provision.commands.smoke_pages import CommandResult, Run, check_pages
 from provision.inventory import load as inventory
@@ -139,6 +140,8 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
     known = inventory.load(tmp_path)
     wanted = checks_of(known)
     assert unchecked_programs(known) == ["program say"]
+    units = {name: f"gearman-worker@{name}" for name in ("wc", "lines")}
+    assert units_of(known) == {**units, "say": "'gearman-worker@say*'"}
     assert [name for name, _ in wanted] == [
         "wc: the lines of /etc/passwd",
         "lines: worker lines of worker1 answers",
