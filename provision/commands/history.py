@@ -49,7 +49,7 @@ def _show_rows(
     found = {host.name: answers for host, answers in asked.answers(_ask_facts)}
     before: dict[str, Any] = {}
     for row in rows(found, asked.inventory):
-        asked.report.show(Row(row, lines(row, len(asked.hosts), before)))
+        asked.report.show(Row(row, lines(row, len(asked.hosts), before), wraps=True))
         before = row
     return asked.status
 
