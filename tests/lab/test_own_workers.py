@@ -16,7 +16,8 @@ from provision.resources.sample_jobs import make_picture
 from tests.lab.hosts import INVENTORY, root
 from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
-from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, invoke
+from tests.lab.test_faults import HOST_FAILED, KILL_AGENT, UNREACHABLE
+from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, begin, invoke
 from tests.waiting import await_true
 
 HERE = Path(__file__).parent
@@ -127,6 +128,37 @@ gearman_functions: []
 gearman_workers:
   save: {command: [tee, /srv/up/last], functions: [save], writes: [/srv/up]}
 """
+
+
+SILENT = """
+gearman_functions: [reverse]
+gearman_workers:
+  silent: {program: [sleep, "600"], functions: [silent]}
+"""
+ON_TRIAL = """
+systemctl list-units --all --no-legend 'gearman-trial*' | tr -d '*' | awk '{print $1}'
+ls -d /run/gearman-trial* 2>/dev/null || true
+"""
+
+
+def test_what_a_trial_leaves_whose_agent_was_killed_goes_with_the_next_run(
+    lab: ModuleType, operator: Operator
+) -> None:
+    def on_trial() -> set[str]:
+        found = root(lab, "worker1", ON_TRIAL).split()
+        return {re.sub(r"-[^-]*$", "", each.removeprefix("/run/")) for each in found}
+
+    assert invoke(ROOT, "deploy", "--yes").status == 0
+    operator.says(SILENT)
+    with begin(ROOT, "deploy", "--yes", hosts=operator.folder) as process:
+        await_true(lambda: on_trial() == {"gearman-trial", "gearman-trial-server"})
+        root(lab, "worker1", KILL_AGENT)
+        process.communicate()
+    assert process.returncode in (HOST_FAILED, UNREACHABLE)
+    assert on_trial() == {"gearman-trial", "gearman-trial-server"}, "nothing is left to sweep"
+    operator.says(WORKERS)
+    operator.deploy()
+    assert on_trial() == set()
 
 
 def test_a_folder_of_others_is_written_to_and_left_as_it_is(
