@@ -1,4 +1,4 @@
-"""Which of several servers a job goes to, and when one that failed is tried again.
+"""Which of several servers a job goes to.
 
 Jobs of one unique go to one server, or they could not share a run: the one that rendezvous
 hashing picks among those that are not avoided. Other jobs go to the server with the fewest of
@@ -10,9 +10,8 @@ from collections.abc import Callable, Container, Iterable
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from gearman_py.client.failed_servers import FailedServers
 from gearman_py.net.servers import ServerAddress
-
-MIN_AVOID, MAX_AVOID = 0.1, 30.0  # seconds for which a server that failed is avoided
 
 
 class HasKey(Protocol):
@@ -32,8 +31,7 @@ class Router:
     def __init__(self, servers: list[ServerAddress], load: Callable[[ServerAddress], int]) -> None:
         self.servers = servers
         self._load = load
-        self._failures: dict[ServerAddress, int] = {}
-        self._avoid: dict[ServerAddress, float] = {}  # until when
+        self._failed = FailedServers()
         # Otherwise all programs that submit a single job would start with the same server.
         self._turn = random.randrange(1 + len(servers))  # noqa: S311  not a secret
 
@@ -42,7 +40,7 @@ class Router:
         same ``key`` get the same order."""
         if len(self.servers) == 1:
             return self.servers
-        avoided = {server: self._avoid.get(server, 0.0) > now for server in self.servers}
+        avoided = {server: self._failed.is_avoided(server, now) for server in self.servers}
         if key is not None:
             weight = {server: _rendezvous_weight(server, key) for server in self.servers}
             return sorted(self.servers, key=lambda server: (avoided[server], weight[server]))
@@ -66,10 +64,8 @@ class Router:
         return [one for one in self.servers if server in (None, str(one))]
 
     def mark_failed(self, server: ServerAddress, now: float) -> None:
-        """``server`` could not be reached: avoid it for 0.1 s, then twice as long, up to 30 s."""
-        count = self._failures[server] = self._failures.get(server, 0) + 1
-        length = min(MAX_AVOID, MIN_AVOID * 2.0 ** min(count, 10))
-        self._avoid[server] = now + length * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
+        """``server`` could not be reached: avoid it for a while."""
+        self._failed.add(server, now)
 
     def mark_refusing(self, names: Container[str], now: float) -> None:
         """The servers with these names did not queue a job: avoid them for a moment."""
@@ -79,8 +75,7 @@ class Router:
 
     def mark_reached(self, server: ServerAddress) -> None:
         """``server`` answers."""
-        self._failures.pop(server, None)
-        self._avoid.pop(server, None)
+        self._failed.discard(server)
 
 
 def _rendezvous_weight(server: ServerAddress, key: bytes) -> bytes:

@@ -12,16 +12,6 @@ LEVELS = {
 }
 """The C gearmand's log levels, and the number of -v that each corresponds to."""
 
-QUEUES = {
-    "builtin": "builtin",
-    "sqlite": "sqlite",
-    "libsqlite3": "sqlite",
-    "postgres": "postgres",
-    "libpq": "postgres",
-    "redis": "redis",
-}
-"""The queue types, by our names and the C gearmand's."""
-
 
 def process_number(text: str) -> int:
     """The number of a process, from a command line."""
@@ -37,9 +27,19 @@ def option(default: Any, flags: str, help: str, **argparse_options: Any) -> Any:
 
 
 def queue_option(
-    queues: str, default: Any, flags: str, help: str, *, required: bool = False, **more: Any
+    queues: str,
+    default: Any,
+    flags: str,
+    help: str,
+    *,
+    required: bool = False,
+    place: bool = False,
+    **more: Any,
 ) -> Any:
-    """An option of one or more kinds of queue, which are separated by spaces."""
+    """An option of one or more kinds of queue, which are separated by spaces.
+
+    ``place``: it says where the queue is, so that a reload cannot change it.
+    """
     names = queues.split()
     metadata = {
         "flags": flags.split(),
@@ -47,6 +47,7 @@ def queue_option(
         "argparse": more,
         "queues": names,
         "required": required,
+        "place": place,
     }
     return field(default=default, metadata=metadata)
 

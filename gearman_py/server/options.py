@@ -12,7 +12,7 @@ from gearman_py.c_queue.source import StoredQueue
 from gearman_py.config import PASSWORD, as_words
 from gearman_py.net.servers import UNIX, parse_servers
 from gearman_py.protocol import accelerator
-from gearman_py.server.option_fields import QUEUES
+from gearman_py.server.queue_settings import QUEUES
 from gearman_py.server.settings import Settings
 
 _CODEC = "accelerated" if accelerator.IN_USE else "pure Python"

@@ -63,13 +63,12 @@ ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC"
 # Settings that cannot be changed by a reload, as they say what is passed on.
 FIXED = (
     *("listen", "port", "protocol", "http_port", "admin_listen", "metrics_listen", "ssl", "queue"),
-    *("queue_file", "postgres", "postgres_table", "redis_server", "redis_port", "redis_prefix"),
 )
 
 
 def fixed_settings(settings: Settings) -> Section:
     """The settings that must be the same in the new program."""
-    found = {name: getattr(settings, name) for name in FIXED}
+    found = {name: getattr(settings, name) for name in FIXED} | settings.queue_place
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
     }

@@ -10,19 +10,17 @@ from gearman_py.broker.demand import DEFAULT_TARGET
 from gearman_py.config import size
 from gearman_py.log_format import LOG_FORMATS
 from gearman_py.protocol.codec import MAX_PACKET
-from gearman_py.server.kept_settings import KeptSettings
 from gearman_py.server.option_fields import (
     LEVELS,
-    QUEUES,
     ignored_option,
     option,
     process_number,
-    queue_option,
 )
+from gearman_py.server.queue_settings import QueueSettings
 
 
 @dataclass(frozen=True)
-class Settings(KeptSettings):
+class Settings(QueueSettings):
     """How a job server runs. Names and defaults are those of gearmand 1.1.20 and 2.0."""
 
     user: str = option(
@@ -161,95 +159,6 @@ class Settings(KeptSettings):
         type=int,
         metavar="N",
     )
-    queue_type: str = option(
-        "builtin",
-        "-q --queue-type",
-        "where background jobs are kept: builtin, in memory only; sqlite, in a file too; postgres "
-        "or redis, in a database too. All but builtin survive a power cut (builtin). libsqlite3 is "
-        "sqlite, libpq is postgres",
-        metavar="TYPE",
-    )
-    queue_file: str = queue_option(
-        "sqlite",
-        "",
-        "--libsqlite3-db --queue-file",
-        "the file; it is created if missing, its folder is not",
-        metavar="FILE",
-        required=True,
-    )
-    postgres: str = queue_option(
-        "postgres",
-        "",
-        "--libpq-conninfo --postgres",
-        "the database, as a connection string of libpq, without a password (which PGPASSFILE or a "
-        "service file holds); PGHOST, PGSERVICE ... supply what it leaves out",
-        metavar="CONNINFO",
-    )
-    postgres_passfile: str = queue_option(
-        "postgres",
-        "",
-        "--postgres-passfile",
-        "a file with the password alone that others cannot read",
-        metavar="FILE",
-    )
-    postgres_table: str = queue_option(
-        "postgres",
-        "gearman_queue",
-        "--libpq-table --postgres-table",
-        "the table, created if missing; job servers that share one take over from each other "
-        "(gearman_queue)",
-        metavar="TABLE",
-    )
-    redis_server: str = queue_option(
-        "redis",
-        "127.0.0.1",
-        "--redis-server",
-        "its host, or the path of its Unix socket (127.0.0.1)",
-        metavar="HOST",
-    )
-    redis_port: int = queue_option(
-        "redis", 6379, "--redis-port", "its port (6379)", type=int, metavar="PORT"
-    )
-    redis_user: str = queue_option(
-        "redis", "", "--redis-user", "who logs in, of Redis' ACL (its default user)", metavar="NAME"
-    )
-    redis_passfile: str = queue_option(
-        "redis",
-        "",
-        "--redis-passfile",
-        "a file with the password that others cannot read",
-        metavar="FILE",
-    )
-    redis_tls: bool = queue_option(
-        "redis",
-        False,
-        "--redis-tls",
-        "speak TLS with it; its certificate is checked, and for its host",
-        action="store_true",
-    )
-    redis_ca: str = queue_option(
-        "redis",
-        "",
-        "--redis-ca",
-        "with --redis-tls: a file with the certificates of the CAs that it may have (the system's)",
-        metavar="FILE",
-    )
-    redis_prefix: str = queue_option(
-        "redis",
-        "gearman_py:",
-        "--redis-prefix",
-        "the prefix of its keys; job servers that share one take over from each other "
-        "(gearman_py:)",
-        metavar="PREFIX",
-    )
-    accept_loss: bool = queue_option(
-        "postgres redis",
-        False,
-        "--accept-loss",
-        "also use a database whose settings allow it to lose the latest jobs in a crash, and "
-        "log a warning",
-        action="store_true",
-    )
     import_from: str = option(
         "",
         "--import",
@@ -276,13 +185,6 @@ class Settings(KeptSettings):
         False,
         "--check-args",
         "check the options and the files of TLS and database logins that they name, and exit",
-        action="store_true",
-    )
-    check_queue: bool = queue_option(
-        "postgres redis",
-        False,
-        "--check-queue",
-        "check whether the database can be used, and exit",
         action="store_true",
     )
     keepalive: bool | None = ignored_option("--keepalive", "it is always on", action="store_true")
@@ -312,11 +214,6 @@ class Settings(KeptSettings):
             for one in fields(self)
             if "ignored" in one.metadata and getattr(self, one.name) is not None
         ]
-
-    @property
-    def queue(self) -> str:
-        """The queue type, by our name."""
-        return QUEUES[self.queue_type.lower()]
 
     @property
     def handle_prefix(self) -> bytes:

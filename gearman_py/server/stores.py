@@ -15,14 +15,18 @@ from gearman_py.store.database_check import DatabaseFact, check_database
 @late_imports(StoreError)
 def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence[int]) -> Store:
     """The store that another process has passed on. Raises StoreError."""
-    if settings.queue == "sqlite":
-        from gearman_py.store.sqlite import SQLiteStore
+    match settings.queue:
+        case "sqlite":
+            from gearman_py.store.sqlite import SQLiteStore
 
-        (reservation,) = descriptors
-        return SQLiteStore(Path(settings.queue_file), reservation)
-    # systemd shows the credentials of a unit to the process that it starts, and to no reload.
-    known: str = values.get("password", "")
-    return _share(_name_database(settings, known), settings, values)
+            (reservation,) = descriptors
+            return SQLiteStore(Path(settings.queue_file), reservation)
+        case "postgres" | "redis":
+            # systemd shows the credentials of a unit to the process that it starts, and to no
+            # reload.
+            known: str = values.get("password", "")
+            return _share(_name_database(settings, known), settings, values)
+    raise StoreError(f"a queue in {settings.queue} cannot be passed on")
 
 
 @late_imports(StoreError)

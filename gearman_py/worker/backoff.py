@@ -2,7 +2,6 @@
 
 import random
 
-LONGEST_RETRY = 60.0  # seconds between attempts at a job
 FIRST_RECONNECT, LONGEST_RECONNECT = 0.1, 30.0  # seconds between attempts to reach a server
 
 
@@ -31,11 +30,6 @@ class Backoff:
 def add_jitter(seconds: float) -> float:
     """More or less, by up to a fifth."""
     return seconds * random.uniform(0.8, 1.2)  # noqa: S311  not a secret
-
-
-def retry_pause(first: float, attempt: int) -> float:
-    """The seconds to wait after an attempt at a job that failed; ``first``: after the first."""
-    return add_jitter(min(first * 2.0 ** min(attempt - 1, 64), max(first, LONGEST_RETRY)))
 
 
 def reconnect_backoff() -> Backoff:

@@ -11,12 +11,12 @@ from typing import Any
 
 from gearman_py.printable import shorten
 from gearman_py.protocol.packets import Packet
-from gearman_py.worker.backoff import retry_pause
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
 from gearman_py.worker.function_spec import FunctionSpec
 from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
 from gearman_py.worker.job import FunctionFailed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
+from gearman_py.worker.retries import may_retry, retry_pause
 from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, OversizedResult, must_fit
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
@@ -69,7 +69,7 @@ class JobRunner:
                 late = soft is not None and soft.expired
                 if (answer := self._answer_error(spec, job, error, late=late)) is not None:
                     return answer
-            if self._wait_for_drain(retry_pause(spec.backoff, job.attempt)):
+            if self._wait_for_drain(retry_pause(spec, job.attempt)):
                 job.log.info("given back: the worker drains")
                 return GIVE_BACK
             job.attempt += 1
@@ -110,7 +110,7 @@ class JobRunner:
                 late = soft_end is not None and asyncio.get_running_loop().time() >= soft_end
                 if (answer := self._answer_error(spec, job, error, late=late)) is not None:
                     return answer
-            if await wait_for_drain(retry_pause(spec.backoff, job.attempt)):
+            if await wait_for_drain(retry_pause(spec, job.attempt)):
                 job.log.info("given back: the worker drains")
                 return GIVE_BACK
             job.attempt += 1
@@ -134,12 +134,11 @@ class JobRunner:
             why = shorten(str(error), _LOGGED_TEXT).rstrip()
             job.log.warning("failed: %s", why or "the function called fail()")
             return failure_answer(str(error)) if error.args else Answer(Packet.WORK_FAIL)
-        again = job.attempt <= spec.retries and isinstance(error, spec.retry_errors)
-        if again and not late and not isinstance(error, OversizedResult):
+        if not late and may_retry(spec, job.attempt, error):
             job.log.warning("attempt %d failed: %s", job.attempt, _one_line(error))
             if not job.is_postponable:
                 return None
-            return _postpone(retry_pause(spec.backoff, job.attempt), _one_line(error))
+            return _postpone(retry_pause(spec, job.attempt), _one_line(error))
         return self._fail_with_error(job, error)
 
     def _fail_with_error(self, job: WorkerJob, error: BaseException) -> Answer:

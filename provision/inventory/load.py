@@ -1,11 +1,11 @@
 """Which hosts there are, in which groups, with which variables: an Ansible inventory, read.
 
 sources.py finds what it is read from, groups.py collects what is said, and here hosts are made of
-it: those whose groups play a part of ours (parts.py). Of a variable, what is nearer to the host
-wins: the sources' groups, group_vars in the same order, what the sources say of the host,
-host_vars. Then what refers to other variables is followed (references.py), what says how to connect
-is understood (connection.py), and secrets are opened (secrets.py, vault.py). A mistake in what is
-ours is told with its file and line; what is somebody else's is let be.
+it: those whose groups have a role (group_roles.py). Of a variable, what is nearer to the host wins:
+the sources' groups, group_vars in the same order, what the sources say of the host, host_vars. Then
+what refers to other variables is followed (references.py), what says how to connect is understood
+(connection.py), and secrets are opened (secrets.py, vault.py). A mistake in what is ours is told
+with its file and line; what belongs to others is passed over.
 """
 
 import re
@@ -23,7 +23,7 @@ from provision.inventory.connection import (
     read_connection,
 )
 from provision.inventory.document import Table
-from provision.inventory.group_roles import find_parts
+from provision.inventory.group_roles import find_group_roles
 from provision.inventory.groups import TOP, merge_layers
 from provision.inventory.host import Host, Inventory, OtherHost
 from provision.inventory.patterns import choose_hosts
@@ -56,7 +56,7 @@ def load(path: Path | str, limit: str | None = None) -> Inventory:
     found = _make_inventory(reader, limit)
     if not found.everyone:
         raise InventoryError(
-            f"{path}: none of its hosts is in a group that is ours ({reader.parts.describe()}): "
+            f"{path}: none of its hosts is in a group that is ours ({reader.roles.describe()}): "
             "gearman_groups says which groups are (docs/inventory.md)"
         )
     return found
@@ -84,7 +84,7 @@ def _make_inventory(reader: "InventoryReader", limit: str | None) -> Inventory:
         if not named and everyone:
             raise InventoryError(
                 f"--limit {limit}: {', '.join(each.name for each in chosen[:5])}: in none of the "
-                f"groups that are ours ({reader.parts.describe()})"
+                f"groups that are ours ({reader.roles.describe()})"
             )
     reader.groups.warnings += _find_twins(everyone)
     warnings, notes = tuple(reader.groups.warnings), tuple(dict.fromkeys(reader.notes))
@@ -122,8 +122,8 @@ class InventoryReader:
         self._host_vars = VarsFolder(self._folder / "host_vars", groups.warnings)
         of_all = groups.groups[TOP].variables | self._group_vars.variables_of(TOP)
         refuse_mistakes(of_all)
-        self._said_of_parts = of_all.get(GROUPS)
-        self.parts = find_parts(groups, self._said_of_parts)
+        self._group_names = of_all.get(GROUPS)
+        self.roles = find_group_roles(groups, self._group_names)
         self.notes = [
             f"{path}: no {kind} of this inventory is named so"
             for kind, files, known in (
@@ -135,14 +135,14 @@ class InventoryReader:
 
     def make_hosts(self) -> Iterator[Host]:
         for name in self.groups.hosts:
-            if self.parts.of_host(self.memberships[name]):
+            if self.roles.of_host(self.memberships[name]):
                 for layer in self._layers(name):
                     refuse_mistakes(layer)
                 yield self._make_host(name, self.merged_variables(name))
 
     def find_others(self) -> Iterator[OtherHost]:
         for name, host in self.groups.hosts.items():
-            if not self.parts.of_host(self.memberships[name]):
+            if not self.roles.of_host(self.memberships[name]):
                 yield OtherHost(name, frozenset(self.memberships[name]), str(host.where))
 
     def merged_variables(self, name: str) -> Variables:
@@ -170,10 +170,10 @@ class InventoryReader:
                 f"{where}: {name!r} is not a valid name of a host of ours; use letters, digits, "
                 "`.`, `_` and `-`"
             )
-        parts, of_all = merged.get(GROUPS), self._said_of_parts
-        if parts and (of_all is None or parts[0] != of_all[0]):
+        names, of_all = merged.get(GROUPS), self._group_names
+        if names and (of_all is None or names[0] != of_all[0]):
             raise InventoryError(
-                f"{parts[1]}: {GROUPS} is for the whole inventory: put it into the vars "
+                f"{names[1]}: {GROUPS} is for the whole inventory: put it into the vars "
                 "of all, or into group_vars/all.yml"
             )
         facts = host_facts(name, where)
@@ -197,7 +197,7 @@ class InventoryReader:
             jump_key=self._find_file(said.jump_key),
             arguments=connection.arguments_name,
             ssh_config=self._find_file(config),
-            groups=self.parts.rename(self.memberships[name]),
+            groups=self.roles.rename(self.memberships[name]),
             variables=MappingProxyType(values),
             where=str(where),
             folder=self._folder,

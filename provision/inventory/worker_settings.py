@@ -91,19 +91,19 @@ def check_table(
             _check(f"{noun} {name}", key, one, settings.places[key], known, hint)
 
 
-def check_groups(value: Any, where: Place, parts: Iterable[str]) -> None:
-    """Raises :class:`InventoryError` for what does not say which groups play which parts."""
-    for part, names in _table("gearman_groups", value, where).items():
-        place = value.places[part]
-        if part not in parts:
+def check_groups(value: Any, where: Place, roles: Iterable[str]) -> None:
+    """Raises :class:`InventoryError` for what does not say which groups have which roles."""
+    for role, names in _table("gearman_groups", value, where).items():
+        place = value.places[role]
+        if role not in roles:
             raise InventoryError(
-                f"{place}: gearman_groups: unknown part {part!r}; expected "
-                f"{', '.join(sorted(parts))}"
+                f"{place}: gearman_groups: unknown role {role!r}; expected "
+                f"{', '.join(sorted(roles))}"
             )
         listed = [names] if isinstance(names, str) else names or []
         if not isinstance(listed, list) or not all(type(each) is str for each in listed):
             raise InventoryError(
-                f"{place}: gearman_groups: {part} should be the name of a group or a list of them, "
+                f"{place}: gearman_groups: {role} should be the name of a group or a list of them, "
                 f"and is {_shown(names)}"
             )
 

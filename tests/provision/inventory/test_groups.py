@@ -195,7 +195,7 @@ def test_a_name_that_cannot_be_shown_is_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("{workers: x}", "unknown part 'workers'; expected client, dashboard, job_server, worker"),
+        ("{workers: x}", "unknown role 'workers'; expected client, dashboard, job_server, worker"),
         ("{worker: [1]}", "worker should be the name of a group or a list of them, and is [1]"),
         ("[worker]", "gearman_groups should be `name: value` pairs, and is ['worker']"),
     ],
