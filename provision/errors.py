@@ -45,13 +45,13 @@ class Interrupted(ToolkitError):
 
 
 class Locked(ToolkitError):
-    """Another deploy holds a host's lock; ``host``: the name by which it knows the host."""
+    """Another deploy holds a host's lock; ``nonce``: the number that the holder gave the lock."""
 
     status = 6
 
-    def __init__(self, message: str, host: str = "") -> None:
+    def __init__(self, message: str, nonce: str = "") -> None:
         super().__init__(message)
-        self.host = host
+        self.nonce = nonce
 
 
 class LoginRefused(ToolkitError):

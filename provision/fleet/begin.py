@@ -1,7 +1,8 @@
 """From a plan to hosts that are locked: planned, shown, confirmed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from secrets import token_hex
 
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.fleet import pool as hosts
@@ -45,25 +46,36 @@ def lock_hosts(run: Run) -> bool:
     # In one order for every run, so that two runs never have each other's hosts.
     until = time.monotonic() + run.options.wait
     in_order = sorted(run.host_runs, key=lambda each: each.name)
-    waited = [_lock_host(run, each, until) for each in in_order if run.is_well(each)]
+    nonces = {token_hex(8): each for each in in_order}
+    waited = [
+        _lock_host(run, each, until, nonce, nonces)
+        for nonce, each in nonces.items()
+        if run.is_well(each)
+    ]
     if made := keep_authority(run.inventory.everyone[0].folder):
         run.report.say(f"the certificate authority of this fleet is new: {made}; keep its key")
     return any(waited)
 
 
-def _lock_host(run: Run, host_run: HostRun, until: float) -> bool:
-    """Returns whether it had to wait."""
+def _lock_host(
+    run: Run, host_run: HostRun, until: float, nonce: str, nonces: Mapping[str, HostRun]
+) -> bool:
+    """Returns whether it had to wait. ``nonces``: what each host is told alone."""
     told = False
     while True:
         try:
-            host_run.session.lock(hosts.lock_holder(host_run.name))
+            host_run.session.lock(hosts.lock_holder(nonce))
             return told
         except Locked as error:
-            if hosts.holds_lock(error):
-                raise HostFailed(
-                    f"{host_run.name} is the same machine as {error.host or 'another host'}, which "
-                    "this run has locked: leave one of them out of the inventory"
-                ) from None
+            same = nonces.get(error.nonce, host_run)
+            if same is not host_run:
+                for each, other in ((host_run, same), (same, host_run)):
+                    problem = (
+                        f"{each.name} is the same machine as {other.name}, which this run has "
+                        "locked: leave one of them out of the inventory"
+                    )
+                    run.fail(each.name, HostFailed(problem))
+                return told
             if time.monotonic() >= until:
                 raise
             if not told:

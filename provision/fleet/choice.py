@@ -109,6 +109,12 @@ def unfinished_rollback(fleet: Fleet, track: ReleaseTrack) -> dict[str, str]:
     return {each.before: each.after for each in moves if each.run == last.run}
 
 
+def left_by_rollback(answers: Answers, track: ReleaseTrack) -> str | None:
+    """The release from which a host came by a rollback to the one that it runs."""
+    move = _last_move(answers, track)
+    return move.before if move and move.back else None
+
+
 def _why_stays(answers: Answers, track: ReleaseTrack) -> str:
     """Why a host has no release that it could go back to."""
     current, kept = _current(answers, track), _kept(answers.get(track.question))

@@ -98,6 +98,9 @@ def _show_plan(run: Run) -> int | None:
 def change_hosts(run: Run) -> None:
     """Change the hosts, which are locked, as planned."""
     pending = {each: len(each.plan.changes) for each in run.pending}
+    for host_run in run.host_runs:
+        if host_run not in pending:
+            _release_lock(host_run)
     try:
         apply_plans(run)
     except KeyboardInterrupt:
@@ -273,3 +276,13 @@ def _finish_host(run: Run, host_run: HostRun) -> None:
 def _tell_finished(run: Run, host_run: HostRun) -> None:
     run.record(host_run)
     run.report.show(Verified(host_run.name, run.seconds))
+    _release_lock(host_run)
+
+
+def _release_lock(host_run: HostRun) -> None:
+    """Let others change a host when its part is over: another host may keep this run waiting.
+
+    Not a job server: they are changed one at a time, by two runs as well.
+    """
+    if "job_server" not in host_run.host.groups:
+        host_run.session.close()

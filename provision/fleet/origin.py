@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from provision.fleet.choice import left_by_rollback, unfinished_rollback
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import BEGUN, PAST_RUNS
+from provision.fleet.run import Run
 
 SETTLED_AFTER = timedelta(days=1)
 
@@ -31,6 +33,24 @@ def upgraded_before(
     left = {origins[each.name] for each in pending} - {None}
     others = (each for each in host_runs if each not in pending)
     return [each for each in others if origins[each.name] in left - {each.release}]
+
+
+def left_releases(
+    run: Run, origins: Mapping[str, str | None], moved: Sequence[HostRun]
+) -> dict[HostRun, str]:
+    """What each host left in this rollback, which ``moved`` it, or in one that was interrupted.
+
+    The latter only by its own history: another host may tell of one that never was.
+    """
+    unfinished = unfinished_rollback(run.fleet, run.track)
+    found: dict[HostRun, str] = {}
+    for host_run in filter(run.is_well, run.host_runs):
+        origin = origins[host_run.name]
+        told = left_by_rollback(run.fleet[host_run.name], run.track)
+        is_left = host_run in moved or (origin == told and origin in unfinished)
+        if origin and origin != host_run.release and is_left:
+            found[host_run] = origin
+    return found
 
 
 def _seen_origin(host_run: HostRun) -> str | None:

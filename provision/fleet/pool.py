@@ -16,7 +16,7 @@ from socket import gethostname
 from time import monotonic
 from typing import TypeVar
 
-from provision.errors import HostFailed, Locked, ToolkitError
+from provision.errors import HostFailed, ToolkitError
 from provision.inventory.host import Host
 from provision.options import HOSTS_AT_ONCE
 from provision.remote.handshake import AgentChannel, command_line, shake_hands
@@ -188,18 +188,12 @@ def describe_operator() -> dict[str, str]:
     }
 
 
-def lock_holder(host: str = "") -> dict[str, str]:
-    """What others read of us on a host that we lock, and know by this name."""
+def lock_holder(nonce: str = "") -> dict[str, str]:
+    """What others read of us on a host that we lock. ``nonce``: what only this host is told."""
     known = describe_operator()
     return {
         "who": known["who"],
         "since": datetime.now().astimezone().strftime("%H:%M"),
         "doing": f"{known['doing']}, pid {os.getpid()}",
-        "host": host,
+        "nonce": nonce,
     }
-
-
-def holds_lock(error: Locked) -> bool:
-    """Whether it is this process that has locked the host, under another name of the host."""
-    known = lock_holder()
-    return known["who"] in str(error) and str(error).endswith(known["doing"])

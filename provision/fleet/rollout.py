@@ -19,12 +19,12 @@ from provision.fleet.bad_releases import mark_bad
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
 from provision.fleet.changed_servers import serves_before, try_switch
-from provision.fleet.choice import previous_release, this_tree, unfinished_rollback
+from provision.fleet.choice import previous_release, this_tree
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
 from provision.fleet.host_run import HostRun
-from provision.fleet.origin import origins_of, upgraded_before
+from provision.fleet.origin import left_releases, origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.rollout_policy import RolloutPolicy
@@ -181,25 +181,28 @@ class Rollout:
             self._check_returned(alone=True)
             if self._stuck:
                 return self._give_up()
-        self._mark_left({self._origin[each.name] for each in self._upgraded})
+        if self._blame:
+            self._mark_left()
         return run.status
 
     def finish_marks(self) -> None:
         """Where an earlier rollback changed all hosts, and no more."""
-        if self._blame and unfinished_rollback(self._run.fleet, self._run.track):
-            lock_hosts(self._run)
-            self._mark_left(set())
+        left = left_releases(self._run, self._origin, []) if self._blame else {}
+        if left:
+            where, ids = (
+                fold_names([each.name for each in left]),
+                ", ".join(sorted({*left.values()})),
+            )
+            self._run.report.say(f"{where}: came from {ids} by a rollback that was interrupted")
+            if self._run.confirm(f"Mark {ids} as bad there"):
+                lock_hosts(self._run)
+                self._mark_left()
 
-    def _mark_left(self, left: set[str | None]) -> None:
+    def _mark_left(self) -> None:
         """Mark what hosts left in this rollback, and before, if it was interrupted."""
-        if not self._blame:
-            return
-        left |= unfinished_rollback(self._run.fleet, self._run.track).keys()
         who = hosts.describe_operator()["who"]
-        for host_run in filter(self._run.is_well, self._run.host_runs):
-            origin = self._origin[host_run.name]
-            if origin in left and origin != host_run.release:
-                mark_bad(host_run, origin, f"rolled back by {who}")
+        for host_run, id in left_releases(self._run, self._origin, self._upgraded).items():
+            mark_bad(host_run, id, f"rolled back by {who}")
 
     def _stage_host(self, host_run: HostRun) -> None:
         try:

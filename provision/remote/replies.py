@@ -29,7 +29,7 @@ class LockHolder(TypedDict, total=False):
     who: Name
     since: Name
     doing: Name
-    host: Name
+    nonce: Name
 
 
 class LockReply(Crash, total=False):

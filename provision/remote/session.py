@@ -141,8 +141,8 @@ class Session:
     def lock(self, holder: Mapping[str, str]) -> None:
         """Keep other deploys away until this session is closed, or its process is gone.
 
-        ``holder`` says ``who`` locks ``host``, ``since`` when, what they are ``doing``. Raises
-        :class:`Locked` with what the one who has the lock said of himself.
+        ``holder`` says ``who`` locks it, ``since`` when, what they are ``doing``, and a ``nonce``.
+        Raises :class:`Locked` with what the one who has the lock said of himself.
         """
         if self._pinger is not None:
             return
@@ -178,7 +178,7 @@ class Session:
             who = other.get("who", "somebody")
             since = f" since {other['since']}" if "since" in other else ""
             doing = f", {other['doing']}" if "doing" in other else ""
-            raise Locked(f"{self.name} is locked: {who}{since}{doing}", other.get("host", ""))
+            raise Locked(f"{self.name} is locked: {who}{since}{doing}", other.get("nonce", ""))
         self._frames.advice = "; run this again, and it does what is left"  # it may be half changed
         self._pinger = Thread(target=self._ping_agent, daemon=True, name=f"ping {self.name}")
         self._pinger.start()

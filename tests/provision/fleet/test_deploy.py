@@ -55,7 +55,8 @@ class FakeSession:
     unlocks: bool = False  # once we have waited
     locks: bool = False
     holder: str = "ana@laptop"
-    known_as: str = ""  # by the holder
+    same_as: "FakeSession | None" = None  # another name of this machine
+    nonce: str = ""  # of whoever has locked it
     refuses_lock: bool = False
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
@@ -77,8 +78,9 @@ class FakeSession:
             raise HostFailed("worker: malformed message while it was being locked")
         if self.locked:
             self.locked = not self.unlocks
-            raise Locked(f"worker is locked: {self.holder}", self.known_as)
-        self.locks = True
+            nonce = self.same_as.nonce if self.same_as else self.nonce
+            raise Locked(f"worker is locked: {self.holder}", nonce)
+        self.locks, self.nonce = True, holder["nonce"]
         self.host.apply(self.meanwhile)
 
     def apply(self, operations: list[Operation]) -> Iterator[OperationOutcome]:
@@ -256,7 +258,9 @@ def test_a_locked_host_stops_the_deploy_before_anything_is_changed(fleet: Fleet)
     assert fleet.changed() == {"job": 0, "worker": 0, "client": 0}
 
 
-@attack("compromised host", "stop changes of the others by its answer to being locked", "mended")
+@attack(
+    "compromised host", "stop changes of the others by a malformed answer to its lock", "mended"
+)
 def test_a_host_that_cannot_be_locked_fails_alone(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -702,13 +706,42 @@ def test_one_machine_of_two_names_is_told_so(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fleet.add_worker("worker2")
-    fleet.sessions["worker2"].locked = True
-    holder = pool.lock_holder()
-    fleet.sessions["worker2"].holder = f"{holder['who']} since 10:00, {holder['doing']}"
-    fleet.sessions["worker2"].known_as = "worker"
-    with pytest.raises(HostFailed, match="worker2 is the same machine as worker, which this run"):
+    other = fleet.sessions["worker2"]
+    other.locked, other.same_as = True, fleet.sessions["worker"]
+    assert fleet.deploy() == HostFailed.status
+    said = capsys.readouterr().out
+    assert "worker2 is the same machine as worker, which this run" in said
+    assert "worker is the same machine as worker2, which this run" in said
+    assert {fleet.changed()[name] for name in ("worker", "worker2")} == {0}
+    assert fleet.changed()["job"]
+
+
+@attack("compromised host", "keep hosts locked that are done, by being slow", "mended")
+def test_a_host_is_not_locked_any_more_when_its_part_is_over(fleet: Fleet) -> None:
+    fleet.add_worker("worker2")
+    assert fleet.deploy() == 0
+    unit = {"path": "/etc/systemd/system/gearman-worker@.service"}
+    spoil = Operation("attributes", unit | {"owner": "root", "group": "root", "mode": "0600"})
+    for name in ("worker", "worker2"):
+        fleet.sessions[name].host.apply([spoil])
+    locked: list[set[str]] = []
+
+    def note(operation: Operation) -> None:
+        locked.append({name for name, each in fleet.sessions.items() if each.locks})
+
+    fleet.sessions["worker"].before = fleet.sessions["worker2"].before = note
+    assert fleet.deploy(parallel=1) == 0
+    assert locked[0] == {"job", "worker", "worker2"}
+    assert {"job"} < locked[-1] < {"job", "worker", "worker2"}
+
+
+@attack("compromised host", "have a sound host taken for the same machine as itself", "mended")
+def test_a_host_cannot_name_another_as_the_same_machine(fleet: Fleet) -> None:
+    fleet.sessions["worker"].locked = True
+    holder = pool.lock_holder()  # as ours: all that a host is told but for the others' nonces
+    fleet.sessions["worker"].holder = f"{holder['who']} since 10:00, {holder['doing']}"
+    with pytest.raises(Locked, match=r"^worker is locked"):
         fleet.deploy()
-    assert set(fleet.changed().values()) == {0}
 
 
 def retire(fleet: Fleet, names: str) -> int:

@@ -627,6 +627,20 @@ def test_a_rollback_goes_to_what_ran_before_and_blames_what_it_leaves(
     assert fleet.all_run(OLDER)
 
 
+@attack("compromised host", "have a rollback mark a good release as bad on all hosts", "mended")
+def test_a_rollback_that_one_host_alone_tells_of_marks_nothing_elsewhere(fleet: Fleet) -> None:
+    fleet.upgrade()
+    told = {"at": "9999-01-01T00:00:00+00:00", "run": "zz", "who": "bob@x", "doing": "invoke"}
+    moved = {"release": NEW, "from": OLD, "back": True, "changes": 1, "result": "ok"}
+    fleet.sessions["w1"].host.history.append({**told, **moved, "seconds": 1.0})
+    with suppress(ToolkitError):  # without a terminal it is not asked
+        roll_out(fleet.folder, ROLES, Options(), ONLY, back=True, connect=fleet.connect)
+    assert {session.host.releases[OLD]["bad"] for session in fleet.sessions.values()} == {None}
+    fleet.rollback()
+    bad = {name for name, each in fleet.sessions.items() if each.host.releases[OLD]["bad"]}
+    assert bad == {"w1"}
+
+
 def test_a_rollback_brings_the_unit_files_of_its_release_back(fleet: Fleet) -> None:
     unit = "/etc/systemd/system/gearman-worker@.service"
     before = fleet.sessions["w1"].host.paths[unit]["content"]
