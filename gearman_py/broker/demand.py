@@ -4,7 +4,8 @@
 
 The first product is how many workers are busy if none waits (Little's law), the second how many
 more do what waits within the target. Both times are averages of the last minute; jobs "come" when
-they begin to wait for a worker, so one for later counts when it is due, and a retry again.
+they begin to wait for a worker, so one for later counts when it is due, a retry again, and one
+whose key is full (key_limits) when there is room for it.
 """
 
 from collections import deque
@@ -75,4 +76,6 @@ class Demand:
 def _mark(counts: Counts, function: Function | None) -> DemandMark:
     counts.settle()
     waiting = function.queued if function else 0
+    if function and function.key_limit:  # the others wait for their key, and not for a worker
+        waiting = function.key_limit.available
     return DemandMark(counts.waits.total, counts.runs.total, counts.runs.seconds, waiting)

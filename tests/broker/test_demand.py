@@ -45,9 +45,10 @@ class Fleet:
         self.broker.receive(peer, [(packet, list(arguments))], self.now)
         return Decoder(RESPONSE).feed(b"".join(peer.take())) if peer.owed else []
 
-    def submit(self, jobs: int) -> None:
-        for _ in range(jobs):
-            self.say(self.client, Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+    def submit(self, jobs: int, customer: str = "") -> None:
+        for number in range(jobs):
+            unique = f"{customer}:{self.now}-{number}".encode() if customer else b""
+            self.say(self.client, Packet.SUBMIT_JOB_BG, b"f", unique, b"")
 
     def step(self, seconds: float) -> None:
         """Jobs end, others begin, and time passes."""
@@ -98,6 +99,35 @@ def test_as_many_are_wanted_as_are_busy_and_those_that_do_what_waits_in_time() -
     assert b"\tworkers_wanted=%d" % fleet.wanted in fleet.ask(b"stats")
     fleet.broker.queues.demand.target = 10.0
     assert fleet.wanted == pytest.approx(3 * (came / 60 + 200 / 10), abs=1)
+
+
+def test_jobs_that_wait_for_their_key_want_no_workers() -> None:
+    fleet = Fleet(run_time=3.0, workers=20)
+    assert fleet.ask(b"limit f per-key=2") == b"OK\r\n"
+    fleet.submit(10_000, "large")
+    for second in range(120):
+        fleet.submit(2, f"small-{second}")
+        fleet.step(1.0)
+    assert fleet.wanted == pytest.approx(2 + 2 * 3, abs=1), "2 of the large one, 2 a second of 3 s"
+    assert fleet.ask(b"limit f per-key=0") == b"OK\r\n"
+    assert fleet.wanted > 400, "all of them wait for a worker"
+
+
+def test_workers_come_for_the_keys_that_have_room() -> None:
+    """Followed every ten seconds, with the jobs of one customer in the way."""
+    fleet = Fleet(run_time=3.0, workers=1)
+    assert fleet.ask(b"limit f per-key=2") == b"OK\r\n"
+    fleet.submit(10_000, "large")
+    for second in range(600):
+        fleet.submit(4, f"small-{second}-a")
+        fleet.submit(2, f"small-{second}-b")
+        fleet.step(1.0)
+        if second % 10 == 9:
+            fleet.resize(fleet.wanted)
+    limit = fleet.broker.queues.functions[b"f"].key_limit
+    assert limit is not None
+    assert fleet.wanted == pytest.approx(2 + 6 * 3, abs=4)
+    assert limit.available < 6 * 60, "those with room are younger than the target"
 
 
 def test_no_workers_are_wanted_that_a_limit_or_a_pause_would_leave_idle() -> None:
