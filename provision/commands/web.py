@@ -17,7 +17,7 @@ from gearman_py.net.servers import UNIX, ServerAddress
 from gearman_py.net.tls import TLS
 from gearman_py.web.secret_link import SecretLink
 from provision.errors import InventoryError, ToolkitError
-from provision.fleet.admin_forward import forward_admin_socket
+from provision.fleet.admin_forward import forward_admin_socket, open_relay
 from provision.fleet.pool import describe_operator
 from provision.inventory import load as inventory
 from provision.inventory.host import Host
@@ -74,7 +74,7 @@ def show(
         ]
         operated, link = list[ServerAddress](), None
         if operate:
-            operated = stack.enter_context(_admin_sockets(hosts))
+            operated = stack.enter_context(_admin_sockets(hosts, say))
             link = SecretLink(describe_operator()["who"])
             stack.enter_context(_shown_audit(say))
         url = f"http://{LOOPBACK}:{port}{link.path if link else ''}"
@@ -120,11 +120,18 @@ def _forward(host: Host) -> AbstractContextManager[LocalForward]:
 
 
 @contextmanager
-def _admin_sockets(hosts: list[Host]) -> Iterator[list[ServerAddress]]:
-    """Sockets of this machine, for this user alone, that lead to the admin sockets of the hosts."""
+def _admin_sockets(hosts: list[Host], say: Callable[[str], None]) -> Iterator[list[ServerAddress]]:
+    """Sockets of this machine, for this user alone, that lead to the admin sockets of the hosts.
+
+    A sudo password is asked for now. A host that fails is told, and is tried again when it is used.
+    """
     with tempfile.TemporaryDirectory(prefix="gearman-web-") as folder, ExitStack() as stack:
         paths = [Path(folder, f"{number}.sock") for number in range(len(hosts))]
         for host, path in zip(hosts, paths, strict=True):
+            try:
+                open_relay(host).close()
+            except ToolkitError as error:
+                say(f"it cannot be steered now: {error}")
             stack.enter_context(forward_admin_socket(host, path))
         yield [ServerAddress(f"{UNIX}{path}", 0) for path in paths]
 

@@ -61,9 +61,8 @@ def open_relay(host: Host) -> RelayChannel:
 def forward_admin_socket(host: Host, path: Path) -> Iterator[None]:
     """Meanwhile ``path`` is a socket that leads there, by a connection for each that is made to it.
 
-    Raises ToolkitError if the host cannot be reached, or sudo refuses.
+    One that cannot be made is closed at once.
     """
-    open_relay(host).close()
     forward = LocalForward(lambda: open_relay(host), listen_unix(path))
     try:
         yield

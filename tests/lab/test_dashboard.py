@@ -161,7 +161,12 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
 def test_the_operator_steers_through_ssh_and_sudo(
     lab: ModuleType, secured: Path, tmp_path: Path
 ) -> None:
-    with invoke_web(secured, tmp_path, "--operate") as site:
+    folder = tmp_path / "inventory"
+    shutil.copytree(secured, folder)
+    ghost = f"job_server: {{hosts: {{ghost: {{ansible_host: {NETWORK}.200}}}}}}\n"
+    (folder / "ghost.yml").write_text(ghost)
+    with invoke_web(folder, tmp_path, "--operate") as site:
+        assert "it cannot be steered now: ghost" in site.log.read_text()
         for path in ("/", "/enter?key=guess"):
             assert site.get(path).status == 403
         found = re.search(r"http://127\.0\.0\.1:\d+(/enter\?key=\S+)", site.log.read_text())
@@ -172,7 +177,9 @@ def test_the_operator_steers_through_ssh_and_sudo(
         assert token
         fields = {"function": "reverse", "form_token": token[1]}
         answer = site.post("/function/pause", fields)
-        assert "server1: paused" in site.page(answer.headers["location"]).text
+        told = site.page(answer.headers["location"]).text
+        assert "failed at 1 of 2 job servers" in told
+        assert "server1: paused" in told
         told = root(lab, "server1", f"{ADMIN} --pauses")
         assert re.search(r"^reverse\t\d+\t\w+@\S+ at gearmand$", told, re.MULTILINE)
         assert site.post("/function/resume", fields).status == 303

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from gearman_py import Client, Worker, WorkerJob
+from gearman_py import AdminClient, Client, Worker, WorkerJob
 from gearman_py.admin.answers import FunctionStats
 from gearman_py.testing import running
 from gearman_py.web.counters import Counters
@@ -45,6 +45,7 @@ def healthy_fleet(folder: Path) -> Iterator[Site]:
         servers = [_start(stack, folder, name) for name in ("one", "two")]
         write_past(folder / "history", trouble=False)
         _start_workers(stack, servers, [*FUNCTIONS])
+        _set_schedules(servers)
         site = stack.enter_context(_site(folder, servers))
         with Client([server.address for server in servers]) as client:
             for number in range(8):
@@ -80,6 +81,17 @@ def burning_fleet(folder: Path) -> Iterator[Site]:
             servers[2].stop()
             await_true(lambda: "has not answered" in site.page("/").text)
             yield site
+
+
+def _set_schedules(servers: list[JobServer]) -> None:
+    one, two = (AdminClient(server.address) for server in servers)
+    with one, two:
+        one.schedule("hourly index", "0 * * * *", "search.index")
+        one.schedule("nightly report", "30 2 * * *", "report.pdf", zone="Europe/Berlin")
+        two.schedule("month-end", "0 6 L * *", "invoice.export", missed="all", overlap="skip")
+        two.schedule("newsletter", "0 5 * * MON", "mail.send", missed="none")
+        two.pause_schedule("newsletter")
+        one.limit("report.pdf", running=4, rate="20/m")
 
 
 def _start(stack: ExitStack, folder: Path, name: str) -> JobServer:

@@ -16,6 +16,7 @@ PAGES = {
     "function": "/function?name=resize",
     "jobs": "/jobs?state=running",
     "failed": "/failed",
+    "schedules": "/schedules",
     "workers": "/workers",
     "servers": "/servers",
 }
