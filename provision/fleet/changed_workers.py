@@ -46,9 +46,12 @@ def try_workers(run: Run, host_run: HostRun, before: Before, *, at_former: bool 
     units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
     touched = [(each.name, each.file.path, each.current.path) for each in units]
     host_run.apply_before(frozenset().union(*touched))
+    if host_run.is_tried:  # until these workers change, none is served
+        return
     healths = at_former_servers(host_run) if at_former else health_resources(host_run)
     try:
         check_changed(host_run, healths)
+        host_run.is_tried = True
     except Unhealthy as error:
         host_run.workers_failed = True
         untouched = "job server or worker" if at_former else "worker"

@@ -41,6 +41,7 @@ class HostRun:
     begun: int = 0  # of the plan's changes, those that are not to be applied again
     rolled_back: str = ""  # how, where a change failed and what ran goes on
     workers_failed: bool = False  # as they would on other hosts
+    is_tried: bool = False  # its workers are, where job servers had not yet moved
     is_begun: bool = False  # as its history tells
     stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
