@@ -238,6 +238,8 @@ async def _run_server(
     if listener.store_writer is not None:
         listener.stop_reading()
         await listener.store_writer.finish()
+        if listener.store_writer.broken:
+            drain(broker, loop.time())  # clients that know others take their jobs there
     await listener.flush_all()
     for connection in listener.connections.values():
         connection.transport.close()

@@ -14,12 +14,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from gearman_py import Client
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.store_writer import WARN_INTERVAL
 from tests.job_servers import GearmandProcess
@@ -478,6 +480,70 @@ def test_server_that_was_cut_off_within_a_group_keeps_no_lock(
         cut.process.send_signal(signal.SIGCONT)
         wire.release()
         assert cut.process.wait(LIMIT) == 1
+
+
+def test_peers_of_a_server_that_was_cut_off_and_comes_back(
+    serve: Start, database: Database, connect: Connect
+) -> None:
+    """It learns that another took over its jobs, and ends: systemd starts it again."""
+    assert isinstance(database, Postgres | Redis)
+    with Wire(database.port) as wire:
+        if isinstance(database, Redis):
+            words = ["--redis-port", str(wire.port)]
+        else:
+            words = ["--postgres", f"{database.where} port={wire.port}"]
+        cut, other = serve("one", *words), serve("two")
+        addresses = [cut.listening(), other.listening()]
+        background, foreground, client, idle = (connect(addresses[0]) for _ in range(4))
+        submit(client, b"kept")
+        assert worker(background).ask(Packet.GRAB_JOB)[-1] == b"kept"
+        foreground.say(Packet.CAN_DO, b"g")
+        with Client(["{}:{}".format(*each) for each in addresses]) as ours:
+            waiting = [ours.submit("later", b"%d" % number) for number in range(8)]
+            assert {job.server for job in waiting} == {"{}:{}".format(*each) for each in addresses}
+            wire.hold()
+            wire.cut = True
+            await_succession(other)
+            # Those of its peers that wait for no database go on meanwhile.
+            for number in range(2):
+                _, handle = client.ask(Packet.SUBMIT_JOB, b"g", b"", b"%d" % number)
+                assert foreground.ask(Packet.GRAB_JOB)[1] == handle
+                if number:
+                    break
+                foreground.say(Packet.WORK_COMPLETE, handle, b"r")
+                assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+            assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[:2] == (
+                *("ERROR", b"QUEUE_ERROR"),
+            )
+            wire.release()
+            assert cut.process.wait(LIMIT) == 1
+            assert "another server took over its jobs" in cut.log
+            # The job that runs is lost, in the foreground; one in the background runs again.
+            assert all(each.closed() for each in (background, foreground, client, idle))
+            healthy = connect(addresses[1])
+            assert worker(healthy).ask(Packet.GRAB_JOB)[-1] == b"kept"
+            # Those that waited are given back, and ours are submitted to the other by themselves.
+            healthy.say(Packet.CAN_DO, b"later")
+            with ThreadPoolExecutor(1) as pool:
+                results = pool.submit(lambda: [job.result(LIMIT) for job in waiting])
+                for _ in waiting:
+                    healthy.say(Packet.WORK_COMPLETE, grab(healthy)[1], b"done")
+                assert results.result(LIMIT) == [b"done"] * 8
+        again = connect(serve("one").listening())
+        submit(again, b"new")
+        assert worker(again).ask(Packet.GRAB_JOB)[-1] == b"new"
+
+
+def grab(peer: Peer) -> tuple[Any, ...]:
+    """The next job, once there is one."""
+    told: list[tuple[Any, ...]] = []
+
+    def has_job() -> bool:
+        told.append(peer.ask(Packet.GRAB_JOB))
+        return told[-1] != ("NO_JOB",)
+
+    await_true(has_job)
+    return told[-1]
 
 
 @pytest.mark.parametrize("database", [Redis], indirect=True)
