@@ -31,6 +31,7 @@ NAVIGATION = {
             "settings",
             "durable-queue",
             "high-availability",
+            "scaling",
             "reliability",
             "metrics",
         ),
