@@ -84,6 +84,12 @@ class Authority:
                 f"{self.place / 'ca.key'}: it is not here, and {names[0]} is due a certificate: "
                 "bring it from where the authority was made"
             )
+        if self._certificate.not_valid_after_utc <= datetime.now(UTC):
+            raise InventoryError(
+                f"{self.place / 'ca.pem'}: it ended on "
+                f"{self._certificate.not_valid_after_utc:%Y-%m-%d}, and {names[0]} is due a "
+                "certificate: move the folder away, and the next deploy makes a new authority"
+            )
         key = _new_key()
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _certificate_builder(names[0], key, timedelta(days=days))
@@ -106,7 +112,7 @@ class Authority:
             found.verify_directly_issued_by(self._certificate)
         except InvalidSignature:
             return "of another authority"
-        except (ValueError, x509.ExtensionNotFound):
+        except Exception:  # what a host's file can raise here has no common class
             return "no certificate of the authority"
         if set(known) != set(_alternative_names(names)):
             return f"not for {', '.join(names)}"
@@ -177,9 +183,9 @@ def _read_authority(place: Path) -> Authority:
         raise InventoryError(f"{place / 'ca.pem'}: no certificate can be read: {error}") from None
     path = place / "ca.key"
     if _is_encrypted(path):
-        made = Authority(place, certificate, partial(_read_key, path))
+        made = Authority(place, certificate, partial(_read_key, path, certificate))
     else:
-        key = _read_key(path)
+        key = _read_key(path, certificate)
         made = Authority(place, certificate, lambda: key)
     made.kept = True
     return made
@@ -192,7 +198,8 @@ def _is_encrypted(path: Path) -> bool:
         return False
 
 
-def _read_key(path: Path) -> "ec.EllipticCurvePrivateKey | None":
+def _read_key(path: Path, certificate: "x509.Certificate") -> "ec.EllipticCurvePrivateKey | None":
+    """The key of this certificate; None: it is not here. Raises InventoryError."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -213,6 +220,11 @@ def _read_key(path: Path) -> "ec.EllipticCurvePrivateKey | None":
         raise InventoryError(f"{path}: no private key can be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InventoryError(f"{path}: a key of elliptic curves is expected")
+    if key.public_key() != certificate.public_key():
+        raise InventoryError(
+            f"{path}: it is the key of another authority than {path.with_suffix('.pem')}: "
+            "bring back the two that belong together"
+        )
     return key
 
 

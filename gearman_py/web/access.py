@@ -110,7 +110,9 @@ class Access:
         """Where a request comes from: what the proxy says, if there is one."""
         peer = _peer(request)
         if self.proxy is not None and self.proxy.trusts(peer):
-            return request.headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()
+            # Of several, all but the last may be the browser's own.
+            said = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2]
+            return _as_address(said.strip()) or peer
         return peer
 
     def is_secure(self, request: HTTPConnection) -> bool:
@@ -143,6 +145,14 @@ def _only_value(request: HTTPConnection, header: str) -> str:
     """A header's value; "" if there are several, of which the browser may have sent one."""
     values = request.headers.getlist(header)
     return values[0].strip() if len(values) == 1 else ""
+
+
+def _as_address(text: str) -> str:
+    """An address as it is written; "" if it is not one."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""
 
 
 def _peer(request: HTTPConnection) -> str:

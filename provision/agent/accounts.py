@@ -8,7 +8,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from provision.agent.processes import all_pids, process_of_user
@@ -64,19 +64,20 @@ def _needs_group(name: str, found: Sequence[tuple[str, os.stat_result]]) -> list
 def _files_below(place: str) -> Iterator[tuple[str, os.stat_result]]:
     """A path, and all that is below it; of a pattern what matches it, and nothing below."""
     if place.endswith("/*"):
-        for path in glob.glob(place):
-            yield path, os.lstat(path)
+        yield from _present(glob.iglob(place))
         return
-    try:
-        yield place, os.lstat(place)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    yield from _present([place])
     for folder, folders, files in os.walk(place):
-        for path in (os.path.join(folder, each) for each in (*folders, *files)):
-            try:
-                yield path, os.lstat(path)
-            except FileNotFoundError:  # gone meanwhile
-                pass
+        yield from _present(os.path.join(folder, each) for each in (*folders, *files))
+
+
+def _present(paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Those that are there; without what is gone meanwhile, or another user's mount (FUSE)."""
+    for path in paths:
+        try:
+            yield path, os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass
 
 
 def _unit_files(settings: str, name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from gearman_py.net.servers import UNIX, ServerAddress
@@ -33,9 +34,16 @@ PRIVATE = 0o600
 
 
 class TunnelledTLS(TLS):
-    """TLS to a host that was verified by its SSH key: the certificate is not for 127.0.0.1."""
+    """TLS to a host that was verified by its SSH key: the certificate is not for 127.0.0.1.
+
+    The files are read once, and need not stay.
+    """
 
     def client_context(self) -> ssl.SSLContext:
+        return self._context
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
         context = super().client_context()
         context.check_hostname = False
         return context
@@ -66,7 +74,7 @@ def show(
     if not hosts:
         raise InventoryError("no host in group job_server")
     with ExitStack() as stack:
-        tls = stack.enter_context(_client_tls(hosts))
+        tls = _client_tls(hosts)
         forwards = [stack.enter_context(_forward(host)) for host in hosts]
         servers = [
             ServerAddress(LOOPBACK, forward.port, tls if host.variables["gearman_tls"] else None)
@@ -151,13 +159,11 @@ def _shown_audit(say: Callable[[str], None]) -> Iterator[None]:
         audit.setLevel(usual)
 
 
-@contextmanager
-def _client_tls(hosts: list[Host]) -> Iterator[TLS | None]:
-    """A certificate for as long as it is needed; None where no job server asks for one."""
+def _client_tls(hosts: list[Host]) -> TLS | None:
+    """A certificate that is kept in memory alone; None where no job server asks for one."""
     secure = [host for host in hosts if host.variables["gearman_tls"]]
     if not secure:
-        yield None
-        return
+        return None
     authority = authority_of(secure[0].folder)
     if not authority.kept:
         raise InventoryError(f"{authority.place}: the CA does not exist yet: a deploy makes it")
@@ -168,4 +174,6 @@ def _client_tls(hosts: list[Host]) -> Iterator[TLS | None]:
             path = Path(folder, name)
             path.touch(PRIVATE)
             path.write_bytes(content)
-        yield TunnelledTLS(*(str(Path(folder, name)) for name in files))
+        tls = TunnelledTLS(*(str(Path(folder, name)) for name in files))
+        tls.client_context()
+    return tls

@@ -20,7 +20,7 @@ REFUSED = "sudo refused the password: it was tried once"
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
 BOOTSTRAP = """\
-import os, sys
+import os, resource, sys
 def read(n):
     b = b""
     while len(b) < n:
@@ -30,6 +30,7 @@ def read(n):
     return b
 os.write(1, ("%s ready %%d.%%d\\n" %% sys.version_info[:2]).encode())
 os.umask(0o077)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
 os.dup2(null, 1)
 os.dup2(null, 2)

@@ -1,13 +1,14 @@
 """Which host keys are trusted: the inventory's known_hosts, else the user's own.
 
 Only :func:`record_keys` adds to a file. Lines are read one by one, because one that paramiko does
-not understand would spoil the file for it. A key marked @revoked is refused; @cert-authority is
-not supported, and such a line is passed over.
+not understand would spoil the file for it. A key marked @revoked in either file is refused;
+@cert-authority is not supported, and such a line is passed over.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,11 @@ class KnownHosts:
         self._name = hop.known_as
         self.file = hop.folder / "known_hosts"
         found: list[KnownKey] = []
+        self._revoked: list[KnownKey] = []  # of all files, as OpenSSH has it
         for path in (self.file, Path.home() / ".ssh" / "known_hosts"):
-            found = found or list(self._read_keys(path))
-        self._revoked = [each for each in found if each.revoked]
+            keys = list(self._read_keys(path))
+            self._revoked += [each for each in keys if each.revoked]
+            found = found or [each for each in keys if not each.revoked]
         bad = {each.key for each in self._revoked}
         trusted = [each for each in found if each.key not in bad]
         # Paramiko asks the host for the type of the first.
@@ -109,14 +112,20 @@ class KnownHosts:
         for number, line in enumerate(lines, 1):
             marker, _, rest = line.partition(" ") if line.startswith("@") else ("", "", line)
             names = (rest.split(maxsplit=1) or [""])[0].split(",")
-            if marker not in ("", "@revoked") or not self._is_among(names):
+            revoked = marker == "@revoked"
+            if not (self._is_matched(names) if revoked else not marker and self._is_among(names)):
                 continue  # the keys of others are not even parsed: there may be many
             try:
                 entry = paramiko.hostkeys.HostKeyEntry.from_line(rest, number)
             except (paramiko.SSHException, paramiko.hostkeys.InvalidHostKey):
-                continue
+                entry = None
             if entry is not None and entry.key is not None:
-                yield KnownKey(entry.key, path, number, bool(marker))
+                yield KnownKey(entry.key, path, number, revoked)
+            elif revoked:
+                raise InventoryError(
+                    f"{path}:{number}: the key that this line revokes cannot be read, and "
+                    f"{self._hop.name} may have it: correct the line, or delete it"
+                )
 
     def _is_among(self, names: Iterable[str]) -> bool:
         import paramiko
@@ -125,6 +134,20 @@ class KnownHosts:
             name == self._name
             or (name.startswith("|1|") and paramiko.HostKeys.hash_host(self._name, name) == name)
             for name in names
+        )
+
+    def _is_matched(self, patterns: Sequence[str]) -> bool:
+        """Whether patterns (sshd(8)) are about it: one matches, and none that begins with "!"."""
+        own = [each for each in patterns if not each.startswith("!")]
+        others = [each[1:] for each in patterns if each.startswith("!")]
+        return self._matches_one(own) and not self._matches_one(others)
+
+    def _matches_one(self, patterns: Sequence[str]) -> bool:
+        return self._is_among(patterns) or any(
+            re.fullmatch(
+                re.escape(each).replace(r"\*", ".*").replace(r"\?", "."), self._name.lower()
+            )
+            for each in map(str.lower, patterns)
         )
 
 

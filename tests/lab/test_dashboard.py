@@ -1,5 +1,6 @@
 """The dashboard of a fleet with TLS and a firewall: on a host, and on the operator's machine."""
 
+import os
 import re
 import shutil
 import signal
@@ -153,6 +154,7 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
         assert "server1" in page.text
         assert re.search(r"TLS\s*yes", page.text)
         assert "Nothing is wrong" in site.page("/").text
+        assert not [*tmp_path.rglob("*.key")], "its own key is in no file"
         assert site.post("/function/pause", {"function": "reverse"}).status == 403
         assert site.get("/enter?key=").status == 404
 
@@ -192,8 +194,11 @@ def invoke_web(folder: Path, place: Path, *options: str) -> Iterator[Site]:
     port, log = reserve_port(), place / "log"
     command = [sys.executable, "-u", "-m", "invoke", "--search-root", str(ROOT)]
     words = ["web", "--hosts", str(folder), "--port", str(port), *options]
+    environment = {**os.environ, "TMPDIR": str(place)}
     with log.open("w") as file:
-        process = subprocess.Popen([*command, *words], cwd=ROOT, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            [*command, *words], cwd=ROOT, stdout=file, stderr=file, env=environment
+        )
     try:
         await_true(lambda: "http://127.0.0.1" in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()

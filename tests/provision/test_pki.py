@@ -1,5 +1,6 @@
 """The certificate authority of an inventory: what it issues, what it refuses, where it is kept."""
 
+import base64
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pytest
 
 from provision.errors import InventoryError, ToolkitError
 from provision.pki import Authority, authority_of, keep_authority
+from tests.attacks import attack
 
 NAMES = ("worker1", "10.0.0.7", "fd00::7")
 NOW = timedelta(0)
@@ -84,6 +86,20 @@ def test_what_others_made_is_told(tmp_path: Path) -> None:
         assert one.why_wrong(text, NAMES, NOW) == "no certificate of the authority"
 
 
+@attack("compromised host", "end its plan by a certificate that makes no sense", "mended")
+def test_whatever_a_certificate_holds_it_is_judged(tmp_path: Path) -> None:
+    one = made(tmp_path)
+    lines = one.issue(NAMES, 90).certificate.decode().splitlines()
+    whole = bytearray(base64.b64decode("".join(lines[1:-1])))
+    for place in range(len(whole)):
+        for bit in (1, 0x20, 0x80):
+            whole[place] ^= bit
+            text = base64.encodebytes(whole).decode()
+            spoilt = f"{lines[0]}\n{text}{lines[-1]}\n".encode()
+            assert one.why_wrong(spoilt, NAMES, NOW), (place, bit)
+            whole[place] ^= bit
+
+
 def moved(folder: Path, to: Path) -> Path:
     """A kept authority in a folder that nobody has asked for yet."""
     made(folder)
@@ -123,6 +139,24 @@ def test_files_that_are_no_use_are_named(tmp_path: Path, spoil: object, message:
     spoil(folder / "tls")
     with pytest.raises(InventoryError, match=message):
         made(folder)
+
+
+def test_a_key_of_another_authority_is_refused_before_it_signs(tmp_path: Path) -> None:
+    one = moved(tmp_path / "one", tmp_path / "two") / "tls"
+    other = moved(tmp_path / "three", tmp_path / "four") / "tls"
+    (other / "ca.key").rename(one / "ca.key")
+    with pytest.raises(
+        InventoryError, match=r"two/tls/ca\.key: it is the key of another authority"
+    ):
+        made(one.parent)
+
+
+def test_an_authority_that_has_ended_issues_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.pki.AUTHORITY_YEARS", 0)
+    with pytest.raises(InventoryError, match=r"ca\.pem: it ended on \d{4}-\d\d-\d\d, and worker1"):
+        made(tmp_path).issue(NAMES, 90)
 
 
 def test_an_encrypted_key_is_opened_only_to_issue_something(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from provision.remote.handshake import command_line
 from provision.remote.local_channel import LocalChannel
 from provision.remote.session import Session
 from tests.attacks import attack
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def complaint(line: str) -> str:
@@ -115,6 +118,32 @@ def test_an_agent_that_dies_within_a_frame_is_a_message() -> None:
     with Session("w1", start) as agent, pytest.raises((HostFailed, Unreachable)) as raised:
         agent.ask([("host",)])
     assert "w1: the agent was gone while it was asked how it is" in str(raised.value)
+
+
+@attack("local user", "find secrets in a core of the agent, or of the toolkit", "mended")
+def test_agents_leave_no_core(tmp_path: Path) -> None:
+    def start(line: str) -> LocalChannel:
+        code = shlex.split(line)[-1]
+        last = "m.serve(0, out)"
+        limits = 'open("/proc/self/limits").read()'
+        report = f'open("{tmp_path}/limit", "w").write({limits})'
+        told = code.replace(last, f"{report}; {last}")
+        assert told != code
+        return LocalChannel(f"ulimit -c unlimited; exec python3 -I -S -c {shlex.quote(told)}")
+
+    with Session("w1", start) as agent:
+        agent.ask([("host",)])
+    assert re.search(r"Max core file size +0 +0 ", (tmp_path / "limit").read_text())
+
+
+@attack("local user", "find secrets in a core of the agent, or of the toolkit", "mended")
+def test_the_toolkit_leaves_no_core(tmp_path: Path) -> None:
+    sources = tmp_path / "hosts.sh"
+    sources.write_text(f"#!/bin/sh\nulimit -c > {tmp_path}/limit\necho '{{}}'\n")
+    sources.chmod(0o700)
+    line = f"ulimit -c unlimited; exec {sys.executable} -m provision inventory --hosts {sources}"
+    subprocess.run(["/bin/sh", "-c", line], cwd=ROOT, capture_output=True, check=False)
+    assert (tmp_path / "limit").read_text() == "0\n"
 
 
 def test_no_secret_is_on_a_command_line() -> None:
