@@ -8,6 +8,7 @@ from provision.resources.account import Group, User
 from provision.resources.base import Resource
 from provision.resources.files import Directory, Link
 from provision.resources.release import OldReleases, Release
+from provision.resources.release_signers import ReleaseSigners
 
 ROOT = ON_HOSTS
 SERVER_USER = "gearmand"
@@ -18,6 +19,8 @@ def runtime(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Re
     release = Release(ROOT, artifact)
     yield Directory(ROOT)
     yield Directory(f"{ROOT}/releases")
+    if keys := host.variables["gearman_release_keys"]:
+        yield ReleaseSigners.of(ROOT, keys)
     yield release
     yield release.current
     yield OldReleases(release)

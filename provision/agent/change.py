@@ -36,6 +36,7 @@ from provision.agent.files import (
 )
 from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.release import mark_bad, remove_release, unmark_bad, unpack_release
+from provision.agent.signed import accept_signature, write_signers
 
 APT = (
     *("apt-get", "install", "--yes", "--no-install-recommends"),
@@ -286,6 +287,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "attributes": set_attributes,
     "link": make_link,
     "remove": remove_path,
+    "signature": accept_signature,
+    "signers": write_signers,
     "release": unpack_release,
     "prune": remove_release,
     "condemn": mark_bad,

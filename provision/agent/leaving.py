@@ -13,7 +13,14 @@ from provision.agent.link import FrameLink
 from provision.agent.processes import is_run_from, own_pids, program_of
 from provision.agent.queue_file import QUEUE, ask_server, count_jobs
 
-INSTALLED = ("current", "apps", "releases", "bad")  # what deploys put below a root
+INSTALLED = (
+    "current",
+    "apps",
+    "releases",
+    "bad",
+    "release_signers",
+    ".release_signatures",
+)  # what deploys put below a root
 MOVE_TIMEOUT = 24 * 3600.0  # seconds for the jobs that run to end
 UNITS = ("gearmand.socket", "gearmand.service")
 
@@ -81,10 +88,10 @@ def remove_installation(link: FrameLink, content: Content, root: str) -> None:
         raise Failure(f"this still runs from {root}: {told}")
     for name in INSTALLED:
         path = f"{root}/{name}"
-        if os.path.islink(path):
-            os.unlink(path)
-        elif os.path.isdir(path):
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
     if not os.listdir(root):
         os.rmdir(root)
     sync_folder(os.path.dirname(root))

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tarfile
-from typing import Any, cast
+from typing import Any
 
 from provision.agent.bytecode import note_bytecode, take_bytecode
 from provision.agent.command import run_command, try_command
@@ -23,6 +23,7 @@ from provision.agent.files import (
 from provision.agent.installed import find_damage, list_files, why_bad
 from provision.agent.link import CHUNK_SIZE, FrameLink
 from provision.agent.processes import began_at, is_run_from, own_pids
+from provision.agent.signed import must_be_signed, received_whole
 
 MARKS_KEPT = 50
 IMPORT_ALL = (
@@ -57,14 +58,20 @@ def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest
     folder = _release_folder(root, id)
     if os.path.exists(f"{folder}/.complete") and not find_damage(folder):
         return
+    signed = must_be_signed(root, id, digest)
     half = partial = f"{folder}.partial"
     for name in os.listdir(f"{root}/releases"):
         if _is_left(f"{root}/releases/{name}"):
             shutil.rmtree(f"{root}/releases/{name}", ignore_errors=True)
     try:
-        _make_folder(partial)
-        _unpack_tar(content, partial)
-        content.verify_digest(digest)
+        if signed:
+            with received_whole(content, f"{root}/releases", digest) as tar:
+                _make_folder(partial)
+                _unpack_tar(tar, partial)
+        else:
+            _make_folder(partial)
+            _unpack_tar(content, partial)
+            content.verify_digest(digest)
         if os.path.isdir(f"{folder}/units"):
             shutil.copytree(f"{folder}/units", f"{partial}/units")
         else:
@@ -149,8 +156,8 @@ def _write_lines(path: str, lines: list[str]) -> None:
         os.fsync(mark.fileno())
 
 
-def _unpack_tar(content: Content, folder: str) -> None:
-    with tarfile.open(fileobj=cast(Any, content), mode="r|", bufsize=CHUNK_SIZE) as archive:
+def _unpack_tar(content: Any, folder: str) -> None:
+    with tarfile.open(fileobj=content, mode="r|", bufsize=CHUNK_SIZE) as archive:
         for member in archive:
             parts = member.name.split("/")
             if parts[0] == "app":

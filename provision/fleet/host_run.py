@@ -7,10 +7,12 @@ from itertools import takewhile
 from threading import Event
 
 from provision import plan
+from provision.agent.signed import UNSIGNED
 from provision.build import Artifact
 from provision.errors import HostFailed, Interrupted
 from provision.fleet.pool import describe_operator
 from provision.fleet.release_track import OWN, ReleaseTrack
+from provision.fleet.signing import with_signatures
 from provision.inventory.host import Host
 from provision.plan import Plan
 from provision.remote.messages import Operation, OperationOutcome
@@ -137,8 +139,14 @@ class HostRun:
             raise _still_different(self.plan)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        outcomes = self.session.apply([change.operation for change in changes])
-        for change, outcome in zip(changes, outcomes, strict=True):
+        left = iter(changes)
+        operations = list(
+            with_signatures(self.host.signing_key, (each.operation for each in changes))
+        )
+        for outcome in self.session.apply(operations):
+            if outcome.operation.kind == "signature" and outcome.error is None:
+                continue
+            change = next(left)
             self.report.show(Applied(self.name, change, outcome))
             if outcome.error is not None:
                 raise _change_failed(change, outcome)
@@ -163,11 +171,12 @@ class ChangeFailed(HostFailed):
 def _change_failed(change: Change, outcome: OperationOutcome) -> ChangeFailed:
     """What was tried, what the host said, and what to try next."""
     said = outcome.output.splitlines()[-OUTPUT_LINES:]
-    operation, cures = change.operation, []
+    operation, cures = outcome.operation, []
     if operation.kind in ("unit", "program"):
         cures = [cure for _, cure in find_denials(operation.arguments["name"], said)]
     lines = [f"{change.summary}: {outcome.error}", *(f"| {line}" for line in said)]
-    advice = cures or [advice_for(operation)]
+    refused = (outcome.error or "").startswith(UNSIGNED)  # which says what to do
+    advice = [] if refused else cures or [advice_for(operation)]
     failed = ChangeFailed("\n".join([*lines, *(f"try: {each}" for each in advice)]))
     failed.concerns_unit = operation.kind in ("unit", "program")
     return failed

@@ -23,6 +23,7 @@ class Host:
     jump_key: Path | None  # to log in to them
     arguments: str  # the variable that says the arguments of ssh
     ssh_config: Path | None  # an OpenSSH configuration that says more of how to connect
+    signing_key: Path | None  # that signs releases
     groups: frozenset[str]
     variables: Mapping[str, Any] = field(hash=False)  # those set, and the defaults of the others
     where: str  # file:line

@@ -197,6 +197,7 @@ class InventoryReader:
             jump_key=self._find_file(said.jump_key),
             arguments=connection.arguments_name,
             ssh_config=self._find_file(config),
+            signing_key=self._find_file(values.get("gearman_signing_key")),
             groups=self.roles.rename(self.memberships[name]),
             variables=MappingProxyType(values),
             where=str(where),

@@ -54,6 +54,10 @@ FORMS = {
         "letters, digits, `_.:-`",
     ),
     "gearman_packages": PACKAGE,
+    "gearman_release_keys": (
+        r"(sk-)?(ssh|ecdsa)-[\w@.-]+ [A-Za-z0-9+/]+=*( .*)?",
+        "a line of an SSH public key, such as `ssh-ed25519 AAAA... ana`",
+    ),
     "gearman_keep_results": (
         rf"{KEPT}(\s+{KEPT})*",
         "seconds, or FUNCTION=SECONDS, with spaces between",

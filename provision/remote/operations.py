@@ -128,6 +128,22 @@ OPERATIONS: dict[str, OperationKind] = {
     "remove": OperationKind(
         "remove a file, a link or an empty folder", ("path",), lambda a: [["rm", "-d", a["path"]]]
     ),
+    "signature": OperationKind(
+        "verify the signature of the release or signers that follow",
+        ("root", "statement", "signature"),
+        lambda a: [
+            [
+                *("ssh-keygen", "-Y", "verify", "-f", f"{a['root']}/release_signers"),
+                *("-I", "gearman-release", "-n", "gearman-release", "-s", "SIGNATURE"),
+            ]
+        ],
+    ),
+    "signers": OperationKind(
+        "say whose signature releases need",
+        ("root",),
+        lambda a: [["install", "-m", "644", "/dev/stdin", f"{a['root']}/release_signers"]],
+        content=True,
+    ),
     "release": OperationKind(
         "unpack a release's .tar and make its venv",
         ("root", "id", "digest"),

@@ -147,17 +147,10 @@ class Session:
         if self._pinger is not None:
             return
         self._load_modules(
-            *("files", "credentials", "command", "bytecode", "release", "change", "job_servers"),
-            *(
-                "job_proof",
-                "last_words",
-                "transient_unit",
-                "trial",
-                "program_trial",
-                "queue_check",
-                "queue_trial",
-            ),
-            *("programs", "app", "leaving", "set_schedules"),
+            *("files", "credentials", "command", "bytecode", "signed", "release", "change"),
+            *("job_servers", "job_proof", "last_words", "transient_unit", "trial"),
+            *("program_trial", "queue_check", "queue_trial", "programs", "app", "leaving"),
+            "set_schedules",
         )
         self._frames.send(
             {

@@ -14,6 +14,8 @@ def advice_for(operation: Operation) -> str:
         )
     if operation.kind == "packages":
         return "apt-get update, and see that the host has a way to its package registry"
+    if operation.kind == "signature":
+        return "docs/security.md, signed releases: how keys are replaced"
     if operation.kind == "release":
         return "deploying again: it is rebuilt"
     return operation.shell_line

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -300,6 +301,12 @@ class FakeHost:
 
     def _do_remove(self, _: Operation, path: str) -> None:
         self.paths.pop(path, None)
+
+    def _do_signature(self, _: Operation, root: str, statement: str, signature: str) -> None:
+        assert json.loads(statement)["root"] == root
+
+    def _do_signers(self, operation: Operation, root: str) -> None:
+        self._do_file(operation, f"{root}/release_signers", owner="root", group="root", mode="0644")
 
     def _do_release(self, _: Operation, root: str, id: str, digest: str) -> None:
         self._put(f"{root}/releases/{id}", directory())
