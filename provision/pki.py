@@ -219,7 +219,7 @@ def _read_key(path: Path, certificate: "x509.Certificate") -> "ec.EllipticCurveP
     except (ValueError, TypeError) as error:
         raise InventoryError(f"{path}: no private key can be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InventoryError(f"{path}: a key of elliptic curves is expected")
+        raise InventoryError(f"{path}: expected an elliptic-curve key")
     if key.public_key() != certificate.public_key():
         raise InventoryError(
             f"{path}: it is the key of another authority than {path.with_suffix('.pem')}: "

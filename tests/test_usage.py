@@ -21,7 +21,7 @@ LAB = ["--hosts", "inventory/lab"]
         (["plan", *LAB, "--parallel", "0"], "--parallel 0: say 1 or more"),
         (["plan", *LAB, "--limit", ""], "--limit is empty: give it a value, or leave it out"),
         (["plan", *LAB, "--limit", ","], "--limit ,: it names no host; leave it out to mean all"),
-        (["plan", *LAB, "--tags", ","], "--tags ,: it names nothing; without it, all is meant"),
+        (["plan", *LAB, "--tags", ","], "--tags ,: no tag given; leave it out to mean all"),
         (["upgrade", *LAB, "--settle", "soon"], "--settle should be a number, not 'soon'"),
         (["upgrade", *LAB, "--settle", "nan"], "--settle nan: say 0 to 3600 seconds"),
         (["upgrade", *LAB, "--max-fail", "-1"], "--max-fail -1: say 0 or more"),

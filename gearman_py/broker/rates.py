@@ -21,7 +21,7 @@ class RateLimit:
         self.most = int(most or 0)
         self.period = int(factor or 1) * SECONDS[unit]
         if not (0 < self.most <= MAX_STARTS and self.period):
-            raise ValueError(f"{text!r} is not a rate; expected such as 100/s or 10/30m")
+            raise ValueError(f"{text!r} is not a rate; expected one such as 100/s or 10/30m")
         self.started = 0
         self.text = text
 

@@ -119,8 +119,8 @@ def _reschedule(client: AdminClient, handle: str, time: str) -> None:
         as_seconds(at)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"--reschedule: {time!r} is not a time after 1970; expected such as 2030-01-31T18:00Z, "
-            "or seconds since 1970"
+            f"--reschedule: {time!r} is not a time after 1970; expected one such as "
+            "2030-01-31T18:00Z, or seconds since 1970"
         ) from None
     client.reschedule(handle, at)
 
@@ -184,7 +184,7 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
         AdminClient.prioritize,
     ),
     "reschedule": SteeringAction(
-        "run a background job that waits not before TIME, such as 2030-01-31T18:00Z, or seconds "
+        "run a waiting background job no earlier than TIME, such as 2030-01-31T18:00Z, or seconds "
         "since 1970 (*)",
         ("HANDLE", "TIME"),
         _reschedule,

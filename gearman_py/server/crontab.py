@@ -24,7 +24,7 @@ def next_run(cron: str, zone: str, after: float) -> float:
         start = datetime.fromtimestamp(after, ZoneInfo(zone))
     except (KeyError, ValueError, OSError):
         raise ValueError(
-            f"unknown time zone {zone}; expected such as Europe/Berlin (of the tzdata package)"
+            f"unknown time zone {zone}; expected one such as Europe/Berlin (of the tzdata package)"
         ) from None
     if len(cron.split()) != FIELDS:
         raise ValueError(

@@ -72,7 +72,7 @@ def allow_descriptors(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, max(number, most)))
     except (ValueError, OSError) as error:
         raise StartError(
-            f"--file-descriptors: {number} are more than the {most} that the system allows here"
+            f"--file-descriptors: {number} is more than the {most} that the system allows here"
         ) from error
 
 

@@ -142,7 +142,9 @@ def _check_settings(settings: Settings) -> None:
     for address in settings.metrics_listen:
         try:
             if address.isdigit():
-                raise ValueError(f"{address!r} is not an address; expected such as {OWN}:{address}")
+                raise ValueError(
+                    f"{address!r} is not an address; expected one such as {OWN}:{address}"
+                )
             parse_servers(address)
         except ValueError as error:
             raise UsageError(f"--metrics-listen: {error}") from None

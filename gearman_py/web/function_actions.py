@@ -87,7 +87,7 @@ def _make_act(action: str, name: str, fields: Mapping[str, str]) -> Act:
     running, per_key = (_parse_count(fields, each) for each in ("running", "per_key"))
     rate, separator = fields.get("rate", "").strip() or "0", fields.get("separator") or ":"
     if any(char.isspace() or not char.isprintable() for char in rate):
-        raise HTTPException(400, f"{rate!r} is not a rate; expected such as 100/s or 20/m.")
+        raise HTTPException(400, f"{rate!r} is not a rate; expected one such as 100/s or 20/m.")
 
     async def act(client: AsyncAdminClient) -> str:
         match action:

@@ -67,5 +67,5 @@ def _parse_time(text: str) -> float:
     except (ValueError, OverflowError, OSError):
         at = math.nan
     if not at > 0:
-        raise HTTPException(400, f"{text!r} is not a time; expected such as 2030-01-31T18:00.")
+        raise HTTPException(400, f"{text!r} is not a time; expected one such as 2030-01-31T18:00.")
     return at

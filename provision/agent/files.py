@@ -107,7 +107,7 @@ def _refuse_links_of_others(path: str) -> None:
         path = os.path.dirname(path)
         found = os.stat(path)
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
-            raise Failure(f"the way leads through a link, and others may write in {path}")
+            raise Failure(f"the path goes through a link, and others may write in {path}")
 
 
 @contextmanager

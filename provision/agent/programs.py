@@ -77,7 +77,7 @@ def _await_workers(
                 del left[server]
         if left and time.monotonic() > deadline:
             served = ", ".join(functions)
-            raise Failure(f"{', '.join(left)} came to know no worker of this host for {served}")
+            raise Failure(f"no worker of this host registered with {', '.join(left)} for {served}")
         if left:
             link.wait(seconds=POLL_INTERVAL)
 

@@ -170,7 +170,7 @@ def _unpack_tar(content: Any, folder: str) -> None:
             for part in parts[:-1]:
                 path = f"{path}/{part}"
                 if os.path.islink(path):
-                    raise Failure(f"{member.name!r} in the release leads through a link")
+                    raise Failure(f"{member.name!r} in the release is reached through a link")
                 if not os.path.isdir(path):
                     _make_folder(path)
             if member.issym():
@@ -221,4 +221,4 @@ def _make_venv(link: FrameLink, folder: str, root: str) -> None:
     try:
         run_command(link, [f"{venv}/bin/python", "-I", "-c", IMPORT_ALL])
     except Failure as failure:
-        raise Failure("what it brings cannot be imported there", failure.output) from None
+        raise Failure("its packages cannot be imported there", failure.output) from None

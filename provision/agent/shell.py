@@ -53,7 +53,7 @@ def stream_command(link: FrameLink, header: dict[str, Any], size: int) -> None:
         raise
     if late:
         stop_command(process)
-        link.send({"ended": None, "why": f"it was not over after {header['seconds']:g} s"})
+        link.send({"ended": None, "why": f"it did not end within {header['seconds']:g} s"})
     else:
         link.send({"ended": process.wait(), "why": None})
 

@@ -89,7 +89,7 @@ def _whole_run(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a run did on a host, of which its history may have several lines."""
     ended = [step for step in steps if step.get("result") != BEGUN]
     if not ended:
-        return {**steps[-1], "result": "begun, and not ended"}
+        return {**steps[-1], "result": "begun, not finished"}
     results = dict.fromkeys(str(step.get("result")) for step in ended)
     changes = max(int(step.get("changes", 0)) for step in ended)
     return {**ended[0], "changes": changes, "result": ", then ".join(results)}

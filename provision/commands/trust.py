@@ -27,7 +27,7 @@ def trust(folder: Path, options: Options, replace: str = "") -> int:
     ways = [find_route(host) for host in inventory.load(folder, options.limit).hosts]
     named = {name.strip() for name in replace.split(",") if name.strip()}
     if strangers := sorted(named - {hop.name for way in ways for hop in way}):
-        raise InventoryError(f"--replace {strangers[0]}: no host is named so")
+        raise InventoryError(f"--replace {strangers[0]}: no host has that name")
     replaced = {hop.known_as for way in ways for hop in way if hop.name in named}
     visit = _Visit(folder, options, replaced)
     for depth in range(max(map(len, ways))):
@@ -76,7 +76,7 @@ class _Visit:
         for name in suspects.values():
             self._say_problem(
                 f"{name}: this is not the key on record. If it was reinstalled, say "
-                f"--replace {name}; if not, somebody may sit between",
+                f"--replace {name}; if not, someone may be in between",
                 Unreachable.status,
             )
         wanted = [

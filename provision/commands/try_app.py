@@ -134,12 +134,15 @@ def _try_worker(worker: WorkerDefinition, release: Path) -> str:
     with server() as jobs, _run_worker(worker, release, jobs.address, ping) as running:
         began = monotonic()
         wanted = {ping} if ping else set(worker.functions)
-        serves = _await_functions(running, jobs.address, wanted) - {ping}
-        done = [f"serves {', '.join(sorted(serves))} after {monotonic() - began:.1f} s"]
+        serves = _await_functions(running, jobs.address, wanted)
+        seconds = monotonic() - began
         with Client(jobs.address, timeout=JOB_TIMEOUT) as client:
             if ping:
                 _do_job(client, running, ping, PING)
-                done.append("answers")
+                # What answers has registered all its functions; the list may be from before that.
+                serves = _await_functions(running, jobs.address, wanted) - {ping}
+            done = [f"serves {', '.join(sorted(serves))} after {seconds:.1f} s"]
+            done += ["answers"] if ping else []
             if worker.check:
                 asked = worker.checked_function
                 if asked not in serves:

@@ -313,8 +313,8 @@ def _check_files(facts: HostFacts) -> Iterator[Verdict]:
         for question in each.questions():
             facts.known_answer(*question)
         if paths := sorted(each.former_paths(facts.answers)):
-            verb = "is there, and nothing needs it" if len(paths) == 1 else "are there for nothing"
-            yield "warn", f"{', '.join(paths)} {verb}", "invoke deploy"
+            is_, it = ("is", "it") if len(paths) == 1 else ("are", "them")
+            yield "warn", f"{', '.join(paths)} {is_} there, and nothing needs {it}", "invoke deploy"
 
 
 def _check_content(facts: HostFacts) -> Iterator[Verdict]:

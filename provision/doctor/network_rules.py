@@ -48,7 +48,7 @@ UNREACHED = {
         "getent hosts {host}; use an address as ansible_host, or mend DNS",
     ),
     "no answer": (
-        "is connected to, and does not answer as a job server",
+        "accepts the connection, but does not answer as a job server",
         "systemctl status gearmand on the job server; is it Gearman that listens there?",
     ),
 }
@@ -115,7 +115,7 @@ def _why_kept(found: ServerAnswer, host: str) -> Verdict | None:
     return None
 
 
-REFUSED_CURE = "mend the cause, and it goes on by itself; since when it is so: invoke logs"
+REFUSED_CURE = "mend the cause, and it goes on by itself; invoke logs shows since when"
 
 
 def _other_servers(facts: HostFacts, server: str, function: str) -> list[str]:

@@ -78,7 +78,7 @@ def roll_out(
             run.report.recap(run.seconds)
             if unchecked := [each.name for each in run.pending if not each.plan.changes]:
                 names = fold_names(unchecked)
-                left = "an interrupted run has left it to be seen whether it works"
+                left = "an interrupted run did not check whether it works"
                 run.report.say(f"{names}: {left}")
             if not run.pending:
                 rollout.finish_marks()

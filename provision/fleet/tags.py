@@ -16,10 +16,10 @@ def parse(tags: str, roles: Iterable[str]) -> frozenset[str]:
     """The tags of a comma-separated list. Raises :class:`ToolkitError` for one that is none."""
     found = frozenset(tag.strip() for tag in tags.split(",") if tag.strip())
     if tags and not found:
-        raise ToolkitError(f"--tags {tags}: it names nothing; without it, all is meant")
+        raise ToolkitError(f"--tags {tags}: no tag given; leave it out to mean all")
     known = sorted({*roles, *resource_kinds()})
     for tag in sorted(found.difference(known)):
-        near = nearest_hint(tag, known) or f"; there are {', '.join(known)}"
+        near = nearest_hint(tag, known) or f"; expected one of {', '.join(known)}"
         raise ToolkitError(f"--tags: unknown tag {tag!r}{near}")
     return found
 

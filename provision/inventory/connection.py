@@ -91,7 +91,9 @@ def _read_arguments(facts: Mapping[str, str], variables: Variables) -> SSHArgume
     texts = [(name, references.resolve(name)) for name in ARGUMENTS if name in variables]
     for name, text in texts:
         if not isinstance(text, str):
-            raise InventoryError(f"{variables[name][1]}: {name} should be a text, and is {text!r}")
+            raise InventoryError(
+                f"{variables[name][1]}: {name} should be a string, and is {text!r}"
+            )
     for name, text in texts:  # each alone: so a mistake is told where it stands
         try:
             parse_ssh_arguments(text)

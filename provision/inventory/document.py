@@ -87,8 +87,7 @@ def parse_yaml(path: Path, text: str) -> yaml.Node:
         node = yaml.compose(text, yaml.SafeLoader) or EMPTY
         if _expanded_size(node, {}) > MAX_VALUES:
             raise InventoryError(
-                f"{path}: with its aliases (*name) written out it has more than "
-                f"{MAX_VALUES:,} values"
+                f"{path}: its aliases (*name) expand to more than {MAX_VALUES:,} values"
             )
         return node
     except RecursionError:
@@ -131,13 +130,11 @@ def mapping_pairs(path: Path, node: yaml.Node) -> list[tuple[yaml.ScalarNode, ya
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return []
     if not isinstance(node, yaml.MappingNode):
-        found = "a list" if isinstance(node, yaml.SequenceNode) else "a text"
-        raise InventoryError(
-            f"{place_of(path, node)}: here should be `name:` lines, and there is {found}"
-        )
+        found = "a list" if isinstance(node, yaml.SequenceNode) else "a string"
+        raise InventoryError(f"{place_of(path, node)}: expected `name:` lines, found {found}")
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise InventoryError(f"{place_of(path, key)}: a name should be a plain text")
+            raise InventoryError(f"{place_of(path, key)}: a name should be a plain string")
     try:
         yaml.SafeLoader("").flatten_mapping(node)  # `<<: *other` is written out
     except yaml.MarkedYAMLError as error:

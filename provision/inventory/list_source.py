@@ -57,7 +57,7 @@ def run_program(
         raise InventoryError(f"{where}: {name} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise InventoryError(
-            f"{where}: {name} was not over after {PROGRAM_TIMEOUT:.0f} s"
+            f"{where}: {name} did not end within {PROGRAM_TIMEOUT:.0f} s"
         ) from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-SHOWN:]

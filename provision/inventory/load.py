@@ -125,7 +125,7 @@ class InventoryReader:
         self._group_names = of_all.get(GROUPS)
         self.roles = find_group_roles(groups, self._group_names)
         self.notes = [
-            f"{path}: no {kind} of this inventory is named so"
+            f"{path}: this inventory has no {kind} of that name"
             for kind, files, known in (
                 ("group", self._group_vars, groups.groups),
                 ("host", self._host_vars, groups.hosts),

@@ -138,8 +138,8 @@ class References:
             part = self._find(match, what, seen)
             if type(part) not in (str, int):
                 raise InventoryError(
-                    f"{what}: {match[1]} cannot be a part of a text: it is "
-                    f"{'a secret' if isinstance(part, Secret) else 'no text'}"
+                    f"{what}: {match[1]} cannot be part of a string: it is "
+                    f"{'a secret' if isinstance(part, Secret) else 'not a string'}"
                 )
             length += len(str(part))
             if length > LONGEST_TEXT:

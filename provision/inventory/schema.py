@@ -26,7 +26,7 @@ from provision.wording import SIMILAR, nearest_hint
 
 SCHEMA = Path(__file__).parent / "schema.yml"
 EXAMPLE = "!example"  # the tag of a value that is not a default
-KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list of texts"}
+KINDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list of strings"}
 GROUPS = "gearman_groups"
 # Whose parts know their lines, and are merged.
 TABLES = ("gearman_apps", "gearman_workers", "gearman_schedules")

@@ -69,7 +69,7 @@ def make_secret(what: str, value: Any, where: object) -> Secret:
             raise InventoryError(f"{where}: {what}: a secret comes from {ways}")
     found = "nothing" if value is None else "something else"
     quoted = "; put it in quotes" if isinstance(value, (int, float)) else ""
-    raise InventoryError(f"{where}: {what} should be a text, and is {found}{quoted}")
+    raise InventoryError(f"{where}: {what} should be a string, and is {found}{quoted}")
 
 
 def _fetch_secret(what: str, where: object, get: Callable[[Any], str], source: Any) -> str:
@@ -98,7 +98,7 @@ def from_command(argv: Sequence[str]) -> str:
     except OSError as error:
         raise ValueError(f"`{line}`: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"`{line}` was not over after {SECRET_TIMEOUT:.0f} s") from None
+        raise ValueError(f"`{line}` did not end within {SECRET_TIMEOUT:.0f} s") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         why = f": {said[-1]}" if said else ""

@@ -208,10 +208,8 @@ class _NotYAML(Exception):
 
 def _recognize_yaml(path: Path, text: str, node: yaml.Node, groups: Groups | None) -> Source:
     if not isinstance(node, yaml.MappingNode):
-        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a text"
-        raise _NotYAML(
-            f"{document.place_of(path, node)}: here should be `name:` lines, and there is {kind}"
-        )
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else "a string"
+        raise _NotYAML(f"{document.place_of(path, node)}: expected `name:` lines, found {kind}")
     keys = {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
     plugin = keys.get(PLUGIN)
     if isinstance(plugin, yaml.ScalarNode) and plugin.value:

@@ -27,10 +27,10 @@ CHOICES = {
     "overlap": ("allow", "skip"),
 }
 KINDS = {
-    str: "a text",
+    str: "a string",
     int: "a whole number",
     bool: "true or false",
-    list: "a list of texts",
+    list: "a list of strings",
     dict: "`name: value` pairs",
 }
 
@@ -205,7 +205,7 @@ def _check_check(what: str, value: Table, where: Place, hint: Hint) -> None:
             )
         if type(text) is not str:
             raise InventoryError(
-                f"{value.places[name]}: {what}: {name} of check should be a text, and is "
+                f"{value.places[name]}: {what}: {name} of check should be a string, and is "
                 f"{_shown(text)}"
             )
     for pair in (("workload", "file"), ("expect", "expect_file")):
@@ -230,7 +230,9 @@ def _check_environment(what: str, value: Table) -> None:
         if isinstance(text, Secret):
             raise InventoryError(f"{where}: {what}: {name} cannot be a secret: {READABLE}")
         if type(text) is not str:
-            raise InventoryError(f"{where}: {what}: {name} should be a text, and is {_shown(text)}")
+            raise InventoryError(
+                f"{where}: {what}: {name} should be a string, and is {_shown(text)}"
+            )
         if not has_reference(text) and re.search(r"[\0-\x1f]", text):
             raise InventoryError(f"{where}: {what}: {name} should be on one line")
 

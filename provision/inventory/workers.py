@@ -140,9 +140,9 @@ def _short(host: Host, name: str) -> Table:
 
 
 def _unknown(function: str) -> str:
-    near = nearest_hint(function, BUNDLED).removesuffix("?") or f"; there are {', '.join(BUNDLED)}"
+    near = nearest_hint(function, BUNDLED) or f"; expected one of {', '.join(BUNDLED)}"
     own = "one of your own has command:, program: or run:"
-    return f"no function {function!r} is bundled{near} ({own})"
+    return f"unknown bundled function {function!r}{near} ({own})"
 
 
 def _worker(host: Host, name: str, table: Table, where: str) -> WorkerDefinition:

@@ -43,7 +43,7 @@ class Frames:
 
     def send(self, header: Mapping[str, Any], content: bytes = b"") -> None:
         if self._failed:
-            raise Unreachable(f"{self.name}: nothing more is asked there, after what failed before")
+            raise Unreachable(f"{self.name}: it is not asked again after the earlier failure")
         encoded = json.dumps(header).encode()
         with self._sending:
             self._channel.send(LENGTHS.pack(len(encoded), len(content)) + encoded)
@@ -63,7 +63,7 @@ class Frames:
                     raise ToolkitError(f"{path} became shorter while it was sent to {self.name}")
                 if time.monotonic() > end:
                     self.close()
-                    raise Unreachable(f"{self.name}: it takes {path.name} too slowly")
+                    raise Unreachable(f"{self.name}: it receives {path.name} too slowly")
                 self._channel.send(piece)
                 left -= len(piece)
 

@@ -47,5 +47,5 @@ class Running:
     def _next_event(self) -> StreamReply:
         left = self._end - time.monotonic()
         if left <= 0:  # a host that talks without end is not waited for either
-            raise HostFailed(f"it is not over in time while {self._during}")
+            raise HostFailed(f"it did not end in time while {self._during}")
         return self._receive(StreamReply, left, self._during)

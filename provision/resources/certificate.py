@@ -66,7 +66,7 @@ class Certificate(Resource):
         if why := self.authority.why_wrong(text.encode(), self.names, left):
             return why
         told = re.search(r"^# of the key (\w+)$", text, re.MULTILINE)
-        return "" if told and told[1] == key else "its key is another"
+        return "" if told and told[1] == key else "its key is a different one"
 
     @cached_property
     def _issued_pair(self) -> dict[str, bytes]:

@@ -148,7 +148,7 @@ class SSHConnection:
             timer.cancel()
             _hang_up(channel)
         if late.is_set():
-            raise HostFailed(f"{self._name}: `{line}` was not over after {seconds:g} s")
+            raise HostFailed(f"{self._name}: `{line}` did not end within {seconds:g} s")
         if endless.is_set():
             raise HostFailed(f"{self._name}: `{line}` said more than {OUTPUT_LIMIT >> 20} MiB")
         if done.status == -1:

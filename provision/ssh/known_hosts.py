@@ -86,14 +86,14 @@ class KnownHosts:
         )
 
     def explain_change(self, key: "paramiko.PKey") -> str:
-        """The message about a host whose key is another than the trusted one."""
+        """The message about a host whose key is not the trusted one."""
         same = [each for each in self._trusted if each.key.get_name() == key.get_name()]
         old = (same or self._trusted)[0]
         return (
             f"its host key has changed: it shows {fingerprint(key)}, and {old.where} has "
             f"{fingerprint(old.key)}\n"
             f"if it was reinstalled: {self._trust_command()} --replace {self._hop.name}\n"
-            "if not, somebody may sit between: do not deploy, and look at the host's console"
+            "if not, someone may be in between: do not deploy, and look at the host's console"
         )
 
     def _trust_command(self) -> str:

@@ -356,5 +356,5 @@ def test_limits_per_key_hold_whenever_they_are_changed(
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "5", "5/", "5/0s", "-5/s", "5/w", "5/s s"])
 def test_what_is_not_a_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a rate; expected such as 100/s or 10/30m"):
+    with pytest.raises(ValueError, match="is not a rate; expected one such as 100/s or 10/30m"):
         RateLimit(text)

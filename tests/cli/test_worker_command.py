@@ -11,6 +11,7 @@ import pytest
 
 from gearman_py import Client, JobException
 from gearman_py.admin.client import AdminClient
+from gearman_py.functions import BUNDLED
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -139,7 +140,7 @@ def test_the_environment_names_its_servers(
     ("arguments", "message"),
     [
         (["revers"], "unknown bundled function 'revers'; did you mean 'reverse'?"),
-        (["xyzzy"], "unknown bundled function 'xyzzy'; expected one of resize, reverse, wc"),
+        (["xyzzy"], f"unknown bundled function 'xyzzy'; expected one of {', '.join(BUNDLED)}"),
         (["no.such.jobs:worker"], "no module 'no' found from"),
         (["jobs:absent"], "jobs has no 'absent'"),
         (["jobs:workr"], "jobs has no 'workr'; did you mean 'worker'?"),

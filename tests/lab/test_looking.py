@@ -82,7 +82,7 @@ def test_a_command_that_fails_on_a_host_is_told_with_its_status(lab: ModuleType)
 def test_what_takes_too_long_is_ended(lab: ModuleType) -> None:
     done = run_command("run", *HOSTS, "--limit", "client1", "--seconds", "1", "--", "sleep", "4711")
     assert done.returncode == 3
-    assert "it was not over after 1 s" in done.stdout
+    assert "it did not end within 1 s" in done.stdout
     assert gone(lab, "client1", "sleep 4711")
 
 

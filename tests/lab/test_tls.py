@@ -113,7 +113,7 @@ def test_no_key_is_seen_anywhere(
     ("tamper", "planned"),
     [
         (f"chmod 644 {KEY}", rf"~ file {KEY}  \(mode 0644 -> 0640\)"),
-        (f"echo >> {KEY}", r"~ certificate .*  \(its key is another\)"),
+        (f"echo >> {KEY}", r"~ certificate .*  \(its key is a different one\)"),
         ("echo x > /etc/gearman/tls/host.pem", r"\(no certificate of the authority\)"),
         ("rm -r /etc/gearman", rf"\+ certificate .*  \(for worker1, {WORKER}, 90 days\)"),
     ],

@@ -150,7 +150,7 @@ def test_a_command_runs_as_the_ordinary_user_with_bytes_in_and_out(folder: Path)
             connection.run("yes")
         with pytest.raises(ToolkitError, match=r"`yes >&2` said more than 64 MiB"):
             connection.run("yes >&2")
-        with pytest.raises(ToolkitError, match=r"`sleep 9` was not over after 0\.2 s"):
+        with pytest.raises(ToolkitError, match=r"`sleep 9` did not end within 0\.2 s"):
             connection.run("sleep 9", seconds=0.2)
 
 

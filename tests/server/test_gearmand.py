@@ -151,7 +151,7 @@ def test_v_is_taken_where_the_c_server_takes_none(flag: str) -> None:
         (["-q", "mysql"], "unknown queue type 'mysql'; expected builtin"),
         (["--keepalive-idle", "0"], "--keepalive-idle: 0 is not between 1 and 32767"),
         (["-w", "-1"], "--worker-wakeup: -1 is less than 0"),
-        (["-p", "0", "-f", "99999999999"], "--file-descriptors: 99999999999 are more than"),
+        (["-p", "0", "-f", "99999999999"], "--file-descriptors: 99999999999 is more than"),
         (["-L", "host.invalid"], "cannot resolve --listen host.invalid"),
     ],
 )
@@ -171,7 +171,7 @@ def test_mistake_is_one_message_and_status_1(arguments: list[str], message: str)
         ("--keep-results nan", "--keep-results: 'nan' is not SECONDS or FUNCTION=SECONDS"),
         ("--drain-timeout -1", "--drain-timeout: -1 is less than 0"),
         ("--max-packet 0", "--max-packet: 0 is not between 1 and 4294967295"),
-        ("--metrics-listen 17", "--metrics-listen: '17' is not an address; expected such as"),
+        ("--metrics-listen 17", "--metrics-listen: '17' is not an address; expected one such as"),
         ("-q redis --redis-port 99999", "--redis-port: 99999 is not between 1 and 65535"),
         ("-q redis --redis-ca /nowhere/ca", "--redis-ca: only with --redis-tls"),
         ("-q redis --redis-tls --redis-ca /nowhere/ca", "--redis-ca /nowhere/ca: No such file"),

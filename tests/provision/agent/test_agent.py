@@ -337,7 +337,7 @@ def test_nothing_is_changed_where_another_user_s_link_leads(
     ):
         (outcome,) = apply(locked, made)
         assert outcome.error == (
-            f"the way leads through a link, and others may write in {tmp_path}/writes"
+            f"the path goes through a link, and others may write in {tmp_path}/writes"
         )
     assert os.listdir(tmp_path / "precious") == ["old"]
     found = tmp_path / "precious" / "old"
@@ -646,7 +646,7 @@ def test_a_command_that_closes_its_output_is_waited_for_and_stopped_in_time(
     running = agent.stream(["/bin/sh", "-c", f"{closed} 0.2; exit 3"], 20)
     assert "".join(running) == ""
     assert running.status == 3
-    with pytest.raises(HostFailed, match=r"it was not over after 0\.2 s"):
+    with pytest.raises(HostFailed, match=r"it did not end within 0\.2 s"):
         heard(agent, "/bin/sh", "-c", f"{closed} 60", seconds=0.2)
 
 

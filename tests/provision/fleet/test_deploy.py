@@ -476,7 +476,7 @@ def test_only_what_has_a_tag_is_deployed(fleet: Fleet) -> None:
         fleet.deploy(tags="unti")
     with pytest.raises(ToolkitError) as raised:
         fleet.deploy(tags="nosuch")
-    known = str(raised.value).partition("; there are ")[2].split(", ")
+    known = str(raised.value).partition("; expected one of ")[2].split(", ")
     assert {"release", "unit", "job_server"} <= set(known)
     assert not {"unitfile", "releaseleftout"} & set(known), "these have the tags of others"
 

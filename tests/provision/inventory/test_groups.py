@@ -221,6 +221,6 @@ def test_variables_of_groups_and_hosts_that_are_not_there_are_passed_over(tmp_pa
     )
     assert found.warnings == ()
     assert found.notes == (
-        f"{tmp_path}/group_vars/staging.yml: no group of this inventory is named so",
-        f"{tmp_path}/host_vars/w9.yml: no host of this inventory is named so",
+        f"{tmp_path}/group_vars/staging.yml: this inventory has no group of that name",
+        f"{tmp_path}/host_vars/w9.yml: this inventory has no host of that name",
     )

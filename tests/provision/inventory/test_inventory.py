@@ -108,7 +108,7 @@ def test_a_sudo_password_is_never_shown(folder: Path) -> None:
     assert host.variables["ansible_become_password"] == Secret("open sesame")
     assert "sesame" not in repr(host)
     assert complaint(folder, hosts=WORKER, host_vars__w1="ansible_become_password: 1234") == (
-        "host_vars/w1.yml:1: ansible_become_password should be a text, and is something else; "
+        "host_vars/w1.yml:1: ansible_become_password should be a string, and is something else; "
         "put it in quotes"
     )
 
@@ -329,7 +329,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": WORKER + "all: {vars: {ansible_user: [ana]}}"},
-        "hosts.yml:2: ansible_user should be a text, and is ['ana']",
+        "hosts.yml:2: ansible_user should be a string, and is ['ana']",
     ),
     (
         {"hosts": WORKER + "all: {vars: {ansible_port: ssh}}"},
@@ -337,7 +337,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": "all: {vars: {gearman_functions: wc}}"},
-        "hosts.yml:1: gearman_functions should be a list of texts, and is 'wc'",
+        "hosts.yml:1: gearman_functions should be a list of strings, and is 'wc'",
     ),
     (
         {"hosts": "worker:\n  host:\n    w1:\n"},
@@ -345,7 +345,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"hosts": "worker:\n  hosts:\n    - w1\n"},
-        "hosts.yml:3: here should be `name:` lines, and there is a list",
+        "hosts.yml:3: expected `name:` lines, found a list",
     ),
     (
         {"hosts": "worker: {hosts: {'w[3:1]': }}"},
@@ -471,7 +471,7 @@ def test_what_would_grow_without_end_is_refused(folder: Path) -> None:
     aliases += [f"    {new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in pairs]
     references = [f"    {old}: '{f'{{{{ {new} }}}}' * 9}'\n" for old, new in pairs]
     for text, problem in (
-        ("".join(aliases), "with its aliases (*name) written out it has more than 1,000,000 value"),
+        ("".join(aliases), "its aliases (*name) expand to more than 1,000,000 value"),
         ("".join(references) + "    z: word\n", "it is longer than 65,536 characters"),
         (f"    a: {'[' * 5000}{']' * 5000}\n", "it is nested too deeply"),
         (series("[{0}, {0}, {0}, {0}]", "[x, x]"), "come to more than 100,000 values when"),

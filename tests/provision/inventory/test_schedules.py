@@ -62,7 +62,7 @@ def test_one_job_server_has_a_schedule_and_keeps_it_until_it_is_drained(tmp_path
         ("{a: {cron: 0 5 * * *}}", "1: schedule a: function is missing"),
         (
             "{a: {function: f, cron: 5}}",
-            "1: schedule a: cron should be a text, and is 5; put it in",
+            "1: schedule a: cron should be a string, and is 5; put it in",
         ),
         ("{a: {function: f, cron: 0 5 * *}}", "1: schedule a: cron: 0 5 * *: expected five fields"),
         ("{a: {function: f, cron: 0 25 * * *}}", "1: schedule a: cron: 0 25 * * *: Bad hour"),

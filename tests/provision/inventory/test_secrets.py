@@ -237,7 +237,7 @@ def test_a_secret_shows_itself_to_nobody() -> None:
 def test_a_text_with_a_secret_in_it_is_refused(tmp_path: Path) -> None:
     text = f"{SUDO}: {CANARY}\ngearman_listen: 'x{{{{ {SUDO} }}}}'"
     said = complaint(tmp_path, text)
-    assert said.endswith(f"{SUDO} cannot be a part of a text: it is a secret")
+    assert said.endswith(f"{SUDO} cannot be part of a string: it is a secret")
     said = complaint(tmp_path, f"{SUDO}: {CANARY}\ngearman_listen: '{{{{ {SUDO} }}}}'")
     assert CANARY not in said and "cannot be a secret" in said
 

@@ -121,7 +121,7 @@ def test_a_folder_merges_what_it_holds_and_passes_over_the_rest(tmp_path: Path) 
     assert hosts["w3"]["gearman_memory"] == "1G"
     assert [text.replace(f"{tmp_path}/", "") for text in found.warnings] == [
         "Makefile:1: 'all:' is not a host: is this a file in YAML?: the file is passed over",
-        "site.yml:1: here should be `name:` lines, and there is a list: the file is passed over",
+        "site.yml:1: expected `name:` lines, found a list: the file is passed over",
     ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gearman_py.functions import BUNDLED
 from provision.commands.show_inventory import inventory_lines
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
@@ -118,7 +119,10 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "{a: {xyzzy: 1}}",
             "2: worker a: unknown setting 'xyzzy'; expected one of app, check, command, ",
         ),
-        ("{wc: {memory: 7}}", "2: worker wc: memory should be a text, and is 7; put it in quotes"),
+        (
+            "{wc: {memory: 7}}",
+            "2: worker wc: memory should be a string, and is 7; put it in quotes",
+        ),
         ("{wc: {memory: 1GG}}", "2: worker wc: memory: '1GG' should be as systemd writes it"),
         ("{wc: {processes: 0}}", "2: worker wc: processes should be from 1 to 512, and is 0"),
         ("{wc: {processes: 2-x}}", "number from 1 to 512, or the least and the most, as 2-8, and"),
@@ -151,15 +155,18 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             "/opt/gearman/x is in /opt/gearman: the toolkit",
         ),
         ("{wc: {writes: [/var/lib/gearman-deploy]}}", "gearman-deploy is the toolkit's own; exp"),
-        ("{a: {functions: resize}}", "functions should be a list of texts, and is 'resize'"),
-        ("{a: {functions: []}}", "functions should be a list of texts, and is []"),
+        ("{a: {functions: resize}}", "functions should be a list of strings, and is 'resize'"),
+        ("{a: {functions: []}}", "functions should be a list of strings, and is []"),
         ("{a: {command: [wc]}}", "2: worker a: what does it serve? Say functions: [NAME]"),
         ("{a: {memory: 1G}}", "Say functions: [NAME]; of your own with command:, program: or run:"),
         (
             "{a: {functions: [resise]}}",
-            "no function 'resise' is bundled; did you mean 'resize' (one",
+            "unknown bundled function 'resise'; did you mean 'resize'? (one",
         ),
-        ("{a: {functions: [thumb]}}", "is bundled; there are resize, reverse, wc (one of your"),
+        (
+            "{a: {functions: [thumb]}}",
+            f"'thumb'; expected one of {', '.join(BUNDLED)} (one of your own has",
+        ),
         (
             "{a: {command: [a], program: [b], functions: [c]}}",
             "2: worker a: it has both command and program; expected one of them",
@@ -202,7 +209,7 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ),
         (
             "{a: {command: [a], functions: [c], check: {expect: 2}}}",
-            "2: worker a: expect of check should be a text, and is 2",
+            "2: worker a: expect of check should be a string, and is 2",
         ),
         (
             "{wc: {app: shop}}",
@@ -240,8 +247,8 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ),
         ("{wc: {cpu: 0%}}", "wc: cpu: '0%' should be a share of one CPU: 50%, 200%"),
         ("{wc: {packages: [PHP]}}", "wc: packages: 'PHP' should be a Debian package's name"),
-        ("{wc: {environment: {A: }}}", "2: worker wc: A should be a text, and is nothing"),
-        ("{wc: {environment: {A: [b]}}}", "2: worker wc: A should be a text, and is ['b']"),
+        ("{wc: {environment: {A: }}}", "2: worker wc: A should be a string, and is nothing"),
+        ("{wc: {environment: {A: [b]}}}", "2: worker wc: A should be a string, and is ['b']"),
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
         (
@@ -266,8 +273,8 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, said: str, message: str
 
 def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
     assert complaint(tmp_path, group_vars__all="gearman_functions: [wc, revers]") == (
-        "group_vars/all.yml:1: gearman_functions: no function 'revers' is bundled; did you mean "
-        "'reverse' (one of your own has command:, program: or run:)"
+        "group_vars/all.yml:1: gearman_functions: unknown bundled function 'revers'; did you mean "
+        "'reverse'? (one of your own has command:, program: or run:)"
     )
 
 
@@ -336,7 +343,10 @@ def test_a_worker_may_have_secrets_and_an_inventory_shows_none(tmp_path: Path) -
     ("said", "message"),
     [
         ("{'a b': x}", "2: worker wc: 'a b' is not a valid name of a secret; use letters, digits"),
-        ("{A: 7}", "worker wc: secret A should be a text, and is something else; put it in quotes"),
+        (
+            "{A: 7}",
+            "worker wc: secret A should be a string, and is something else; put it in quotes",
+        ),
         ("{A: ''}", "2: worker wc: secret A is empty: give it a value, or take it out"),
         (
             "{A: {cmd: x}}",

@@ -150,7 +150,7 @@ def test_after_a_late_answer_nothing_more_is_asked(monkeypatch: pytest.MonkeyPat
     with Session("w1", mangled(late)) as agent:
         with pytest.raises(HostFailed, match=r"^w1: no answer within 0 s while it was asked"):
             agent.ask([HOST])
-        with pytest.raises(Unreachable, match="w1: nothing more is asked there, after what failed"):
+        with pytest.raises(Unreachable, match="w1: it is not asked again after"):
             agent.ask([("user", "root")])
 
 
@@ -194,7 +194,7 @@ def test_a_command_that_talks_without_end_is_given_up(
         os.write(link._outgoing, m.LENGTHS.pack(len(raw), 0) + raw)"""
     with Session("w1", mangled_stream(code)) as agent:
         command = agent.stream(["echo", "hello"], seconds=0.1)
-        with pytest.raises(HostFailed, match=r"not over in time|no answer within"):
+        with pytest.raises(HostFailed, match=r"did not end in time|no answer within"):
             deque(command, maxlen=0)
 
 
