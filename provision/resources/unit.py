@@ -28,7 +28,6 @@ from provision.resources.unit_text import find_openings, find_variable, process_
 FOLDER = "/etc/systemd/system"
 WORKER_UNITS = "gearman-worker@*"
 MOVES = "it moves to {0.address}:{0.port}; programs not restarted are refused at the old address"
-MARK = "# Made by the deploy"  # as agent/ours.py knows it
 RELOAD = Change("~", "daemon-reload", Operation("daemon_reload"), "unit files changed")
 
 ACCOUNT = re.compile(r"^(User|Group)=(.*)$", re.MULTILINE)
@@ -330,9 +329,6 @@ def unit_change(
 
 def _lift_overrides(overrides: Mapping[str, str | None]) -> Iterator[Change]:
     for path, content in overrides.items():
-        if content and content.startswith(MARK) and "@" in path:  # of one that had settings
-            yield removal_change(path, "", "its template's file serves it now")
-            continue
         why = "it masks the unit" if content is None else "it changes the unit from outside"
         yield removal_change(path, content and hide_settings(content), why)
 
