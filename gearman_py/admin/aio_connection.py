@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from gearman_py.admin.answers import AnswerReader
+from gearman_py.admin.answer_reader import AnswerReader
 from gearman_py.net.aio_dial import abort_connection
 from gearman_py.net.servers import ServerAddress
 from gearman_py.net.tls import REFUSED_AT_ONCE, fresh_context

@@ -5,7 +5,6 @@ The last field of a row is the address of the ``server`` that it is from.
 
 import re
 from base64 import b64decode
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import unquote
@@ -259,40 +258,6 @@ _TYPE_PARSERS: dict[type, Callable[[str], Any]] = {
     str: str,
 }
 _ROW_PARSERS: dict[str, Callable[[str], Any]] = {"due": parse_moment, "failed": parse_moment}
-
-
-class AnswerReader:
-    """Parts what a server sends into answers: lines, and listings that end with a single ``.``
-
-    Commands end with CR LF: the C server needs it after ``create function`` and accepts it
-    everywhere.
-    """
-
-    def __init__(self) -> None:
-        self._unread = bytearray()
-        self._lines: deque[str] = deque()
-        self._listing: list[str] = []
-
-    def receive_data(self, data: bytes) -> None:
-        """Take bytes that were read."""
-        self._unread += data
-        if b"\n" in data:
-            *lines, self._unread = self._unread.split(b"\n")
-            self._lines += (
-                line.removesuffix(b"\r").decode(errors="backslashreplace") for line in lines
-            )
-
-    def next_answer(self, *, listing: bool) -> list[str] | None:
-        """The lines of the next answer, if it is complete; an error is one line, ERR."""
-        while self._lines:
-            line = self._lines.popleft()
-            if not listing or (not self._listing and line.startswith("ERR ")):
-                return [line]
-            if line == ".":
-                answer, self._listing = self._listing, []
-                return answer
-            self._listing.append(line)
-        return None
 
 
 def _split_names(words: str, spaced: list[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from threading import RLock, Thread
 from time import monotonic
 from typing import TypeVar
 
-from gearman_py.admin.answers import AnswerReader
+from gearman_py.admin.answer_reader import AnswerReader
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress
 
@@ -56,7 +56,9 @@ class AdminConnection:
         self._socket.settimeout(timeout)
         self._socket.sendall(command.encode() + b"\r\n")
         while (answer := self._answers.next_answer(listing=listing)) is None:
-            self._socket.settimeout(max(0.001, deadline - monotonic()))
+            if (left := deadline - monotonic()) <= 0:  # though more comes all the while
+                raise TimeoutError
+            self._socket.settimeout(left)
             if not (data := self._socket.recv(_READ_SIZE)):
                 raise ConnectionResetError("it closed the connection")
             self._answers.receive_data(data)

@@ -14,6 +14,7 @@ import io
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 
 from provision.agent.change import OPERATIONS, run_job
@@ -81,11 +82,17 @@ def find_key(pid: int) -> bytes:
     try:
         for name in os.listdir(folder):
             if os.readlink(f"{folder}/{name}").startswith(KEY_LINK):
-                with open(f"{folder}/{name}", "rb") as file:
-                    return file.read(KEY_SIZE)
+                # Its owner may put a pipe in its place, or hold a lease on it.
+                with open(f"{folder}/{name}", "rb", opener=open_without_wait) as file:
+                    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        return file.read(KEY_SIZE)
     except OSError:  # it is gone
         pass
     return secrets.token_bytes(KEY_SIZE)
+
+
+def open_without_wait(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 OPERATIONS["proved_job"] = submit_proved

@@ -1,11 +1,12 @@
 """`invoke logs`: what our units say, on one host or on all, in one stream in the order of time."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue
 from threading import Thread
 from typing import Any
 
@@ -26,6 +27,10 @@ FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 ESCAPED = "backslashreplace"
 FOLLOW_TIMEOUT = 86400.0  # seconds that somebody may follow
+PAST_TIMEOUT = 120.0  # seconds until what was said is told
+TEXT_LIMIT = 1 << 26  # characters of what was said on a host
+COMPLAINTS = 20  # lines of journalctl that are told
+QUEUE_SIZE = 1000  # lines to come that are kept until they are shown
 
 Failures = dict[Host, ToolkitError]
 
@@ -133,7 +138,7 @@ def _past_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterator[
 
 def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterator[LogEntry]:
     """What is said from now on, as it comes, until interrupted or no host is left."""
-    queue: SimpleQueue[LogEntry | Host] = SimpleQueue()
+    queue: Queue[LogEntry | Host] = Queue(QUEUE_SIZE)
 
     def follow(host: Host) -> None:
         try:
@@ -157,9 +162,13 @@ def _follow_entries(asked: AskAll, query: LogQuery, failed: Failures) -> Iterato
 
 def _read_entries(session: Session, query: LogQuery) -> Iterator[LogEntry]:
     """What a host says. Raises :class:`HostFailed` with what journalctl does not like."""
-    complaints = []
-    running = session.stream(query.argv, FOLLOW_TIMEOUT)
+    complaints = deque[str](maxlen=COMPLAINTS)
+    running = session.stream(query.argv, FOLLOW_TIMEOUT if query.follow else PAST_TIMEOUT)
+    lines, size = 0, 0
     for line in running:
+        lines, size = lines + line.startswith("{"), size + len(line)
+        if not query.follow and (lines > query.lines or size > TEXT_LIMIT):
+            raise HostFailed(f"{session.name}: journalctl tells more than it was asked for")
         if line.startswith("{"):
             yield _parse_entry(session.name, line)
         elif line and not line.endswith(NO_SUCH_UNIT):

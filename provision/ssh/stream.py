@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEEPALIVE_INTERVAL = 5.0  # seconds of silence until a sign of life is asked for
 KEEPALIVE_TIMEOUT = 10.0  # seconds more of silence, and the peer is gone
+UNREAD_LIMIT = 1 << 23  # bytes on a channel: four times the window that its peer is given
 
 
 class SSHStream:
@@ -35,6 +36,7 @@ class SSHStream:
         self._stalled = 0.0  # seconds
         self._end = math.inf  # of what is limited
         self._limit_problem = ""
+        self._transport: paramiko.Transport | None = None
         self.silence = 0.0  # seconds
         self.problem = ""
 
@@ -49,6 +51,10 @@ class SSHStream:
             yield
         finally:
             self._end = math.inf
+
+    def watch(self, transport: "paramiko.Transport") -> None:
+        """Break it when its peer sends more than is read: paramiko would keep all of it."""
+        self._transport = transport
 
     def settimeout(self, seconds: float) -> None:
         self._wait = seconds
@@ -81,6 +87,9 @@ class SSHStream:
     def _check(self) -> None:
         if time.monotonic() > self._end:
             self.problem = self._limit_problem
+        channels = self._transport._channels.values() if self._transport else ()  # type: ignore[attr-defined]  # no stub
+        if any(len(c.in_buffer) + len(c.in_stderr_buffer) > UNREAD_LIMIT for c in channels):
+            self.problem = "it sends more than is read"
         if self.problem:
             raise EOFError
 
@@ -110,6 +119,8 @@ def keep_alive(transport: "paramiko.Transport", line: SSHStream) -> None:
     In a thread of its own, for a question may have to wait behind what cannot be sent. Paramiko's
     set_keepalive wants no answer, so its absence would go unnoticed.
     """
+
+    line.watch(transport)
 
     def ask() -> None:
         with suppress(EOFError, OSError):  # the line is gone, and who reads from it is told

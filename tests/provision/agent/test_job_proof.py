@@ -1,9 +1,13 @@
 """A worker on trial, or upgraded, proves its job; an impostor on the network cannot."""
 
 import base64
+import fcntl
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +33,22 @@ def test_both_sides_of_a_proof_mean_the_same() -> None:
     assert f"/memfd:{worker_proof.KEY_FILE}" == job_proof.KEY_LINK
     assert job_proof.KEY_SIZE == worker_proof.KEY_SIZE
     assert job_proof.PROOF.search(f"{worker_proof.WARNING_PREFIX} 7 {'0' * 64}")
+
+
+@attack("code of an app", "have root wait where it looks for a proof's key", "mended")
+def test_a_key_under_a_lease_is_not_waited_for() -> None:
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    made = os.memfd_create(worker_proof.KEY_FILE)
+    descriptor = os.open(f"/proc/self/fd/{made}", os.O_RDONLY)
+    os.close(made)  # a lease is for who alone has it open
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        began = time.monotonic()
+        assert len(job_proof.find_key(os.getpid())) == job_proof.KEY_SIZE
+        assert time.monotonic() - began < 10, "a lease is broken after 45 s"
+    finally:
+        os.close(descriptor)
+        signal.signal(signal.SIGIO, before)
 
 
 @pytest.fixture

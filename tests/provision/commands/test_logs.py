@@ -1,6 +1,7 @@
 """What `invoke logs NAME` takes for a name, with hosts that are not there."""
 
 import fnmatch
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -164,3 +165,22 @@ def test_a_host_with_a_malformed_journal_fails_and_the_others_are_shown(
     told = capsys.readouterr()
     assert "I am gearmand.service" in told.out
     assert "malformed line of journalctl: " in told.out + told.err
+
+
+@attack("compromised host", "a journal without end, kept in memory", "mended")
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("text", [json.dumps({"__REALTIME_TIMESTAMP": "0"}), "x" * 1000])
+def test_a_host_whose_journal_has_no_end_fails_and_the_others_are_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    class Endless(Journal):
+        def stream(self, argv: list[str], seconds: float) -> Any:
+            return itertools.repeat(text) if self.name == "w1" else super().stream(argv, seconds)
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Endless(host, {"gearmand.service"}))
+
+    assert logs(folder, ROLES, Options(), "gearmand", LogQuery(), connect=connect) == 3
+    told = capsys.readouterr()
+    assert "I am gearmand.service" in told.out
+    assert "journalctl tells more than it was asked for" in told.out + told.err

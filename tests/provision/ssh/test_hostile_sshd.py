@@ -18,6 +18,7 @@ from provision.inventory.host import Host
 from provision.remote.session import Session
 from provision.ssh import connection, stream
 from tests.attacks import attack
+from tests.waiting import await_true
 
 LIMIT = 1.0  # seconds, in place of all timeouts of the toolkit
 
@@ -91,6 +92,13 @@ def take_byte_by_byte(line: socket.socket, key: paramiko.PKey) -> None:
         channel.get_transport()._send_user_message(more)  # type: ignore[attr-defined]  # no stub
 
 
+def send_without_regard(line: socket.socket, key: paramiko.PKey) -> None:
+    channel = let_in(line, key, Obliging())
+    while True:
+        channel.out_window_size = 1 << 30  # whatever its peer has given
+        channel.sendall(b"x" * 32_000)
+
+
 @contextmanager
 def serving(serve: Serve, folder: Path) -> Iterator[Host]:
     """A host whose sshd is ``serve``, which has a thread of its own for each connection."""
@@ -157,3 +165,13 @@ def test_a_peer_that_takes_nothing_is_gone(monkeypatch: pytest.MonkeyPatch) -> N
             with suppress(TimeoutError):
                 line.send(b"x" * 65_536)
     assert line.problem.startswith("it took nothing for")
+
+
+@attack("compromised host", "an sshd that fills memory while its host is not read from", "mended")
+def test_a_host_that_sends_more_than_is_read_is_given_up(tmp_path: Path) -> None:
+    with serving(send_without_regard, tmp_path) as host, connection.connect(host) as found:
+        channel = found.start("agent")
+        await_true(lambda: not found.is_alive)
+        with pytest.raises(Unreachable):
+            while channel.receive(10):
+                pass
