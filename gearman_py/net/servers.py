@@ -99,3 +99,9 @@ def why_not(error: Exception, timeout: float | None = None) -> str:
     if isinstance(error, gaierror) or not isinstance(error, OSError) or error.errno is None:
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
     return os.strerror(error.errno)  # asyncio replaces it by the address
+
+
+def describe_failure(server: ServerAddress, error: Exception, timeout: float) -> str:
+    """The server and why it failed, as :func:`why_not`; errors of ours name the server already."""
+    why = why_not(error, timeout)
+    return why if str(server) in why else f"{server}: {why}"

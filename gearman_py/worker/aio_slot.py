@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 
 from gearman_py.errors import GearmanError
-from gearman_py.net.servers import ServerAddress, why_not
+from gearman_py.net.servers import ServerAddress, describe_failure
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import reconnect_backoff
@@ -158,8 +158,8 @@ class AsyncServerConnection:
                 await self._serve_once()
             except (OSError, GearmanError) as error:
                 pause = self._backoff.next()
-                why = why_not(error, CONNECT_TIMEOUT)
-                _log.warning("%s: %s; trying again in %.1f s", self._address, why, pause)
+                failure = describe_failure(self._address, error, CONNECT_TIMEOUT)
+                _log.warning("%s; trying again in %.1f s", failure, pause)
                 if not self._slot.draining:
                     await asyncio.sleep(pause)
 

@@ -14,7 +14,7 @@ from time import monotonic
 
 from gearman_py.errors import GearmanError
 from gearman_py.net.dial import connect
-from gearman_py.net.servers import ServerAddress, why_not
+from gearman_py.net.servers import ServerAddress, describe_failure
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
@@ -267,8 +267,8 @@ class Slot:
     def _schedule_retry(self, server: ServerState, error: Exception) -> None:
         pause = server.backoff.next()
         server.retry_at = monotonic() + pause
-        why = why_not(error, CONNECT_TIMEOUT)
-        _log.warning("%s: %s; trying again in %.1f s", server.address, why, pause)
+        failure = describe_failure(server.address, error, CONNECT_TIMEOUT)
+        _log.warning("%s; trying again in %.1f s", failure, pause)
 
     def _dial_server(self, server: ServerState) -> None:
         """Connect, in a separate thread: a silent server must not delay the others."""

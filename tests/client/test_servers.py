@@ -28,7 +28,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.client.routing import Router, key_of
-from gearman_py.net.servers import ServerAddress, parse_servers
+from gearman_py.net.servers import ServerAddress, describe_failure, parse_servers
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running, server
@@ -398,3 +398,11 @@ def test_a_job_that_was_given_up_goes_to_no_other_server(pair: list[str]) -> Non
             with AdminClient(pair[0]) as admin:
                 (row,) = (each for each in admin.stats() if each.name == "where")
             assert row.accepted == 1
+
+
+def test_a_failure_names_its_server_once() -> None:
+    (server,) = parse_servers("one.example.org:4730")
+    refused = describe_failure(server, ConnectionRefusedError(111, "Connection refused"), 5)
+    assert refused == "one.example.org:4730: Connection refused"
+    lost = describe_failure(server, ConnectionLost(str(server), "it closed the connection"), 5)
+    assert lost == "lost the connection to one.example.org:4730: it closed the connection"
