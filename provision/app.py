@@ -34,6 +34,7 @@ from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
 from provision.inventory.workers import WorkerDefinition, workers
+from provision.sbom import SBOM, make_sbom
 from provision.wording import nearest_hint
 
 FILES = "app"  # the folder of a release that holds them
@@ -204,6 +205,7 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
                 manifest |= add_wheels(
                     tree, lock, target, release, wheel=app.wheel, package=app.package
                 )
+                (release / SBOM).write_bytes(make_sbom(app.name, "", release))
         (release / "MANIFEST.json").write_text(json.dumps(manifest) + "\n")
         tar = release / "release.tar"
         _pack_release(app, tar, release)
@@ -283,7 +285,11 @@ def _pack_release(app: App, tar: Path, release: Path) -> None:
     folders = (INSTALLER, "wheels") if app.python else ()
     wheels = (path for folder in folders for path in sorted((release / folder).iterdir()))
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in (release / "MANIFEST.json", *wheels, *sorted(walk_files(release / FILES))):
+        for path in (
+            *sorted(release.glob("*.json")),
+            *wheels,
+            *sorted(walk_files(release / FILES)),
+        ):
             member = tarfile.TarInfo(str(path.relative_to(release)))
             if path.is_symlink():
                 member.type = tarfile.SYMTYPE

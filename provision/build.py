@@ -26,11 +26,12 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from provision import wheel_builders
+from provision import sbom, wheel_builders
 from provision.atomic_write import write_atomically
 from provision.build_cache import mark_used, prune_oldest, prune_unused, read_digest
 from provision.errors import HostFailed, ToolkitError
 from provision.file_lock import file_lock
+from provision.sbom import SBOM, make_sbom
 from provision.wheel_builders import PipFailed, build_wheel, run_pip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,6 +175,7 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
     inputs = [
         __file__,
+        sbom.__file__,
         wheel_builders.__file__,
         f"{root}/LICENSE",
         *glob.glob(f"{root}/packages/*.py"),
@@ -196,14 +198,16 @@ def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) 
     place_installer(scratch)
     digests = list_wheels(scratch)
     own = next(name for name in digests if name.startswith("gearman_py-"))
-    manifest = {"version": own.split("-")[1], "target": asdict(target), "wheels": digests}
+    version = own.split("-")[1]
+    manifest = {"version": version, "target": asdict(target), "wheels": digests}
     (scratch / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n")
     tar = scratch / "release.tar"
+    (scratch / SBOM).write_bytes(make_sbom("gearman_py", version, scratch))
     parts = (*scratch.glob(f"{INSTALLER}/*"), *(wheels / name for name in digests))
-    names = ["MANIFEST.json", *(str(part.relative_to(scratch)) for part in parts)]
+    names = ["MANIFEST.json", SBOM, *(str(part.relative_to(scratch)) for part in parts)]
     _pack_tar(tar, scratch, names)
     digest = sha256_of(tar)
-    name = f"{manifest['version']}-{digest[:12]}"
+    name = f"{version}-{digest[:12]}"
     path = root / ".cache" / "releases" / f"{name}.tar"
     size = tar.stat().st_size
     tar.rename(path)

@@ -118,6 +118,13 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     }
     (installer,) = (tmp_path / "out" / "installer").iterdir()
     assert installer.name.startswith("installer-")
+    sbom = json.loads((tmp_path / "out" / "sbom.cdx.json").read_text())
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
+    assert sbom["metadata"]["component"]["name"] == "gearman_py"
+    digests = [*manifest["wheels"].values(), hashlib.sha256(installer.read_bytes()).hexdigest()]
+    listed = {each["hashes"][0]["content"]: each for each in sbom["components"]}
+    assert listed.keys() == set(digests)
+    assert all(each["licenses"] and each["purl"].count("@") == 1 for each in listed.values())
     assert named_release(built.id, tmp_path / "tree") == built
     built.path.write_bytes(b"another")
     with pytest.raises(ToolkitError, match=f"{built.id}.tar was changed after it was built"):
