@@ -590,7 +590,7 @@ def bench(c: Context, what: str = "job_server", row: Sequence[str] | None = None
     """Compare our job server, libraries or resize with others', in turn (minutes)."""
     if what not in BENCHES:
         print(
-            f"invoke bench: unknown benchmark {what!r}; expected {', '.join(BENCHES)}",
+            f"invoke bench: unknown benchmark {what!r}; expected one of {', '.join(BENCHES)}",
             file=sys.stderr,
         )
         return 1

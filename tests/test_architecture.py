@@ -114,15 +114,19 @@ def test_rooms_of_the_toolkit_import_only_lower_ones() -> None:
 
 @pytest.mark.parametrize("package", ["gearman_py", "provision", "roles"])
 def test_no_imports_lead_in_a_circle(package: str) -> None:
-    """Those under TYPE_CHECKING and within functions included."""
-    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(package)}
+    """Those under TYPE_CHECKING and within functions included, and those by way of a package."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sources(package)
+    }
+    modules.pop(package)  # the front: it shows what the modules offer
     graph = {
         module: {
             known
-            for name in imports(ROOT / f"{module.replace('.', '/')}.py")
+            for name in imports(path)
             if (known := name if name in modules else name.rpartition(".")[0]) in modules
         }
-        for module in modules
+        for module, path in modules.items()
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
