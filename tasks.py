@@ -81,7 +81,15 @@ PEERS = {
     "gpg": "gpg",
 }
 WEB_PORT = 4780
-BENCHES = ("job_server", "instructions", "libraries", "resize", "converge", "shared_queue")
+BENCHES = (
+    "job_server",
+    "instructions",
+    "libraries",
+    "resize",
+    "converge",
+    "shared_queue",
+    "steering",
+)
 # More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
@@ -582,7 +590,8 @@ def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> i
     iterable=["row"],
     help={
         "what": "job_server (and C's), instructions (by valgrind), libraries (and "
-        "pygearman, gear, pecl), resize (and PHP's), converge (and Ansible, pyinfra)",
+        "pygearman, gear, pecl), resize (and PHP's), converge (and Ansible, pyinfra), "
+        "steering (ours with and without)",
         "row": "only this row (repeatable), such as latency, single, worker",
     },
 )
