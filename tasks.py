@@ -78,6 +78,7 @@ PEERS = {
     "zsh": "zsh",
     "fish": "fish",
     "lintian": "lintian",
+    "rpmlint": "rpmlint",
     "gpg": "gpg",
 }
 WEB_PORT = 4780
@@ -514,12 +515,18 @@ def site(c: Context, to: str = "build/site") -> int:
     return status
 
 
-@command(help={"dist": "the folder that they are put into (dist)"})
-def package(c: Context, dist: str = "dist") -> None:
-    """Build the last commit's sdist, wheel and Debian package: the same bytes every time."""
+@command(
+    iterable=["format"],
+    help={
+        "dist": "the folder that they are put into (dist)",
+        "format": "deb or rpm, beside sdist and wheel (repeatable; both where they can be built)",
+    },
+)
+def package(c: Context, dist: str = "dist", format: Sequence[str] | None = None) -> None:
+    """Build the last commit's packages, sdist and wheel: the same bytes every time."""
     from packages.build import build_packages
 
-    build_packages(ROOT / dist, print, debian=_can_package_for_debian())
+    build_packages(ROOT / dist, print, formats=_formats(format))
 
 
 @command(
@@ -532,18 +539,26 @@ def release(c: Context, dist: str = "dist", key: str = "") -> None:
     """Build, check, sign and tag the version that the changelog begins with."""
     from packages.release import make_release
 
-    make_release(ROOT / dist, print, key=key, debian=_can_package_for_debian())
+    make_release(ROOT / dist, print, key=key, formats=_formats())
 
 
-def _can_package_for_debian() -> bool:
-    from packages.debian_package import PROGRAMS as PACKAGERS
+def _formats(asked: Sequence[str] | None = None) -> list[str]:
+    """Those asked for, or that can be built on this machine."""
+    from packages.build import PACKAGERS
 
-    try:
-        local.ensure(PACKAGERS, print)
-    except ToolkitError as error:
-        print(f"{error}; the Debian package is left out")
-        return False
-    return True
+    if unknown := sorted({*(asked or ())} - {*PACKAGERS}):
+        raise ToolkitError(f"unknown format {unknown[0]!r}; expected {' or '.join(PACKAGERS)}")
+    usable = []
+    for name in asked or PACKAGERS:
+        try:
+            local.ensure(PACKAGERS[name], print)
+        except ToolkitError as error:
+            if asked:
+                raise
+            print(f"{error}; the {name} is left out")
+        else:
+            usable.append(name)
+    return usable
 
 
 @command(
@@ -551,16 +566,23 @@ def _can_package_for_debian() -> bool:
     help={
         "only": "these tests alone: a path, or path::name (repeatable)",
         "fast": "within a minute: no lab, no peers, nothing slow, few examples of a property",
+        "python": "on 3.12, 3.13 or 3.14, as root: only what needs no lab, no peers and no checks",
     },
 )
-def test(c: Context, only: Sequence[str] | None = None, fast: bool = False) -> int:
+def test(
+    c: Context, only: Sequence[str] | None = None, fast: bool = False, python: str = ""
+) -> int:
     """Run every check and every test: style, types, other people's Gearman, real hosts."""
+    if python:
+        flag = ("--fast",) if fast else ()
+        return _python("-m", "tests.pythons", python, *flag, *(only or ()))
     from packages.accelerator import PROGRAMS as COMPILER
-    from packages.debian_package import PROGRAMS as PACKAGERS
+    from packages.build import PACKAGERS
 
     try:
         if not fast:
-            local.ensure(PEERS | PACKAGERS | COMPILER | lab.PROGRAMS | {"sudo": "sudo"}, print)
+            builders = PACKAGERS["deb"] | PACKAGERS["rpm"] | COMPILER
+            local.ensure(PEERS | builders | lab.PROGRAMS | {"sudo": "sudo"}, print)
     except ToolkitError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -6,7 +6,7 @@ The tag comes last: a release that fails leaves files in dist/, and no tag.
 import hashlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from packages.build import ROOT, build_packages
@@ -16,6 +16,7 @@ from provision.errors import ToolkitError
 CHANGELOG = Path("docs", "changelog.md")
 FRONT = Path("gearman_py", "__init__.py")
 SUMS = "SHA256SUMS"
+PYROMA = ("-n", "10", "--skip-tests", "AuthorEmail")  # the authors have no common address
 
 
 def make_release(
@@ -24,7 +25,7 @@ def make_release(
     root: Path = ROOT,
     *,
     key: str = "",
-    debian: bool = True,
+    formats: Collection[str] = (),
 ) -> str:
     """Release the last commit; the tag. ``key`` names the signer's OpenPGP key (gpg's default).
 
@@ -35,9 +36,10 @@ def make_release(
         raise ToolkitError(f"release: commit or remove these first:\n{changed}")
     if run_command("git", "tag", "--list", tag, cwd=root):
         raise ToolkitError(f"release: {tag} exists already; a new release needs a new version")
-    files = build_packages(dist, say, root, debian=debian)
-    uploads = [str(path) for path in files if path.suffix != ".deb"]
+    files = build_packages(dist, say, root, formats=formats)
+    sdist, _ = uploads = [str(path) for path in files[:2]]  # the others are not for PyPI
     run_command(sys.executable, "-m", "twine", "check", "--strict", *uploads, cwd=dist)
+    run_command(sys.executable, "-m", "pyroma", *PYROMA, sdist, cwd=dist)
     sums = dist / SUMS
     sums.write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
     signer = ("--local-user", key) if key else ()

@@ -146,8 +146,13 @@ class ForkedProcess(subprocess.Popen[AnyStr]):
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # Popen's own
 
-    def _internal_poll(self, _deadstate: int | None = None) -> int | None:
-        return super()._internal_poll(_deadstate, self._wait_answer)  # type: ignore[misc,no-any-return]  # Popen's own
+    def _internal_poll(self, _deadstate: object = None) -> int | None:
+        with self._waitpid_lock:  # type: ignore[attr-defined]  # Popen's own
+            if self.returncode is None:
+                pid, status = self._wait_answer(self.pid, os.WNOHANG)
+                if pid:
+                    self._handle_exitstatus(status)  # type: ignore[attr-defined]  # Popen's own
+        return self.returncode
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
         return self._wait_answer(self.pid, flags)

@@ -72,7 +72,7 @@ def test_a_release_is_built_checked_signed_and_tagged(
     announce(checkout, f"{version_of(checkout)} (2026-11-29)")
     dist = tmp_path / "dist"
     said: list[str] = []
-    tag = make_release(dist, said.append, checkout, key=signer, debian=False)
+    tag = make_release(dist, said.append, checkout, key=signer)
     assert tag == f"v{version_of(checkout)}"
     run("gpg", "--verify", "SHA256SUMS.asc", "SHA256SUMS", cwd=dist)
     checked = run("sha256sum", "--check", "SHA256SUMS", cwd=dist)
@@ -81,13 +81,13 @@ def test_a_release_is_built_checked_signed_and_tagged(
     assert f"  git push origin {tag}" in said
 
     with pytest.raises(ToolkitError, match=f"{tag} exists already"):
-        make_release(dist, said.append, checkout, key=signer, debian=False)
+        make_release(dist, said.append, checkout, key=signer)
 
 
 def test_without_a_key_nothing_is_tagged(checkout: Path, signer: str, tmp_path: Path) -> None:
     announce(checkout, f"{version_of(checkout)} (2026-11-29)")
     with pytest.raises(ToolkitError, match=r"gpg .*stranger@example\.org"):
-        make_release(tmp_path, print, checkout, key="stranger@example.org", debian=False)
+        make_release(tmp_path, print, checkout, key="stranger@example.org")
     assert run("git", "tag", cwd=checkout) == ""
 
 
