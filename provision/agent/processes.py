@@ -66,15 +66,29 @@ def pids_of_unit(name: str) -> list[int]:
 
     A user's systemd may have a unit of that name too.
     """
-    found = (pid for pid in all_pids() if is_of_unit(name, _read_proc(f"/proc/{pid}/cgroup")))
-    return sorted(found)
+    systemd = _read_proc("/proc/1/cgroup")
+    groups = {pid: _read_proc(f"/proc/{pid}/cgroup") for pid in all_pids()}
+    return sorted(pid for pid, each in groups.items() if is_of_unit(name, each, systemd))
 
 
-def is_of_unit(name: str, groups: str) -> bool:
-    """Whether a process is of a system unit, by what its /proc/PID/cgroup says."""
-    group = rf"/system\.slice(/system-[^/]+\.slice)?/{re.escape(name)}$"
-    users = re.search(r"/user@\d+\.service/", groups)  # below it a user makes what groups they like
-    return not users and bool(re.search(group, groups, re.MULTILINE))
+def is_of_unit(name: str, groups: str, systemd: str) -> bool:
+    """Whether a process is of a system unit, by what its /proc/PID/cgroup says, and process 1's.
+
+    Below a group that is their own, users, services and containers make what groups they like.
+    """
+    tops = {key: path.removesuffix("/init.scope") for key, path in _split_groups(systemd)}
+    own = re.compile(rf"/system\.slice(/system-[^/]+\.slice)?/{re.escape(name)}")
+    return any(
+        key in tops and path.startswith(tops[key]) and own.fullmatch(path[len(tops[key]) :])
+        for key, path in _split_groups(groups)
+    )
+
+
+def _split_groups(said: str) -> Iterator[tuple[str, str]]:
+    """Hierarchy and path of each line of a cgroup file."""
+    for line in said.splitlines():
+        _, controllers, path = line.split(":", 2)
+        yield controllers, path.rstrip("/")
 
 
 def began_at(pid: int) -> str:

@@ -156,10 +156,28 @@ def _try_worker(worker: WorkerDefinition, release: Path) -> str:
 
 
 @contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM, and a terminal that is closed, are as an interrupt: what was written is removed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    usual = [each for each in ending if signal.getsignal(each) is signal.SIG_DFL]
+    for each in usual:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in usual:
+            signal.signal(each, signal.SIG_DFL)
+
+
+@contextmanager
 def _run_worker(
     worker: WorkerDefinition, release: Path, address: str, ping: str
 ) -> Iterator[_Running]:
-    with tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
+    with _ended_in_order(), tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
         for name, secret in worker.secrets:
             (Path(folder) / name).write_text(secret.reveal())
         environment = {

@@ -418,10 +418,14 @@ def test_a_release_without_an_installer_is_not_complete(locked: Session, tmp_pat
 
 @contextmanager
 def running(place: Path, *uids: int) -> Iterator[None]:
-    """A process of a user, by its real and effective ID, that says it is run from ``place``."""
+    """A process of a user, by its real and effective ID, that says it is run from ``place``.
+
+    It works there too, if that is a folder.
+    """
     argv = [f"{place}/venv/bin/python", "600"]
     become = partial(os.setresuid, uids[0], uids[1], uids[1])
-    with subprocess.Popen(argv, executable="/bin/sleep", preexec_fn=become) as process:
+    folder = place if place.is_dir() else None
+    with subprocess.Popen(argv, executable="/bin/sleep", preexec_fn=become, cwd=folder) as process:
         try:
             yield
         finally:
@@ -433,6 +437,7 @@ def running(place: Path, *uids: int) -> Iterator[None]:
     "a command line that names a release, to have the host refused or rolled back to it",
     "mended",
 )
+@attack("local user", "keep `retire` and pruning from ending by working in /opt/gearman", "held")
 def test_what_other_users_say_they_run_is_no_evidence(agent: Session, tmp_path: Path) -> None:
     releases = tmp_path / "releases"
     for id in ("1.0-abc", "1.0-def"):

@@ -10,18 +10,27 @@ UNIT = "gearman-worker@reverse.service"
 SLICE = r"/system.slice/system-gearman\x2dworker.slice"
 
 
+V2 = "0::/init.scope\n"
+V1 = "12:pids:/lxc/a/init.scope\n2:cpu:/lxc/a\n1:name=systemd:/lxc/a/init.scope\n"
+
+
 @pytest.mark.parametrize(
-    ("groups", "expected"),
+    ("groups", "systemd", "expected"),
     [
-        (f"0::{SLICE}/{UNIT}\n", True),
-        (f"0::/system.slice/{UNIT}\n", True),
-        (f"12:pids:/lxc/a{SLICE}/{UNIT}\n1:name=systemd:/lxc/a{SLICE}/{UNIT}\n", True),
-        (f"0::/system.slice/x{UNIT}\n", False),
-        (f"0::/system.slice/{UNIT}/below\n", False),
-        (f"0::/user.slice/user-1001.slice/user@1001.service/app.slice/{UNIT}\n", False),
-        (f"0::/user.slice/user-1001.slice/user@1001.service{SLICE}/{UNIT}\n", False),
-        (f"0::/user.slice/user-1001.slice/session-3.scope/{UNIT}\n", False),
-        ("", False),
+        (f"0::{SLICE}/{UNIT}\n", V2, True),
+        (f"0::{SLICE}/{UNIT}\n", "0::/\n", True),
+        (f"0::/system.slice/{UNIT}\n", V2, True),
+        (f"2:cpu:/lxc/a\n1:name=systemd:/lxc/a{SLICE}/{UNIT}\n", V1, True),
+        (f"0::/system.slice/x{UNIT}\n", V2, False),
+        (f"0::/system.slice/{UNIT}/below\n", V2, False),
+        (f"0::/user.slice/user-1001.slice/user@1001.service/app.slice/{UNIT}\n", V2, False),
+        (f"0::/user.slice/user-1001.slice/user@1001.service{SLICE}/{UNIT}\n", V2, False),
+        (f"0::/user.slice/user-1001.slice/session-3.scope/{UNIT}\n", V2, False),
+        (f"0::/machine.slice/systemd-nspawn@c.service/payload{SLICE}/{UNIT}\n", V2, False),
+        (f"0::/system.slice/docker-0123.scope/system.slice/{UNIT}\n", V2, False),
+        (f"0::/system.slice/tenant.service{SLICE}/{UNIT}\n", V2, False),
+        (f"1:name=systemd:/lxc/a/lxc.payload.b{SLICE}/{UNIT}\n", V1, False),
+        ("", V2, False),
     ],
 )
 @attack(
@@ -29,10 +38,11 @@ SLICE = r"/system.slice/system-gearman\x2dworker.slice"
     "prove the job of a trial by a process in a unit of the same name of their own systemd",
     "mended",
 )
+@attack("local user", "the same from a container, or a service that has groups below it", "mended")
 def test_a_process_is_a_units_only_below_the_systems_own_systemd(
-    groups: str, expected: bool
+    groups: str, systemd: str, expected: bool
 ) -> None:
-    assert is_of_unit(UNIT, groups) == expected
+    assert is_of_unit(UNIT, groups, systemd) == expected
 
 
 @attack("user of a service", "have a worker log what ends lines, or too many of them", "mended")

@@ -1,5 +1,7 @@
 """`invoke try` and `invoke lock`: an app on this machine, before any host is asked."""
 
+import signal
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from provision.build import build_release, target_of
 from provision.commands import try_app as trying
 from provision.commands.lock import lock
 from provision.errors import HostFailed, ToolkitError
+from tests.attacks import attack
 from tests.provision.small_wheels import locked_line, make_project, make_wheel
 
 pytestmark = pytest.mark.slow
@@ -162,3 +165,22 @@ def test_a_lock_of_what_the_index_lacks_makes_no_release(folder: Path) -> None:
     ) as it:
         trying.try_app(folder, "shop", print)
     assert it.value.status == 1
+
+
+@attack("local user", "secrets that `try` leaves behind when it is ended by SIGTERM", "mended")
+def test_what_try_wrote_is_removed_when_it_is_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = folder.parent / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    ending = "import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(600)\n"
+    (folder.parent / "loud" / "shout.py").write_text(ending)
+    usual = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which this process would end
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trying.try_app(folder, "loud", print)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert list(scratch.glob("gearman-try-*")) == []
