@@ -45,7 +45,7 @@ STRINGS = (
     b"\xe2\x80\xaedegrof",  # from right to left
     b"\xe2\x81\xa6\xe2\x80\x8b\xef\xbb\xbf",  # isolated, nothing wide
     b"\xf3\xa0\x81\xa6\xf3\xa0\x81\xaf",  # tags, which nobody sees
-    # Shells and browsers that somebody copies it to.
+    # Shells and browsers that someone copies it to.
     b"$(touch forged)`touch forged`",
     b"; touch forged #",
     b"<script>alert('forged')</script>",

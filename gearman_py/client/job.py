@@ -207,7 +207,7 @@ class ClientJob(NotCopied):
     def _handle_refusal(self, error: SubmitError) -> None:
         """A server did not queue it, and does not run it: another one may.
 
-        A full queue and a job that is too large are what somebody decided: they are refusals.
+        A full queue and a job that is too large are what someone decided: they are refusals.
         """
         if self.others and error.code == "QUEUE_ERROR" and not isinstance(error, QueueFull):
             self.others -= 1

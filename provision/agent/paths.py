@@ -77,7 +77,7 @@ def _kind_of(mode: int) -> str:
 
 
 def _has_access_list(path: str) -> bool:
-    """Whether somebody may do with it what its mode does not tell, acl(5)."""
+    """Whether someone may do with it what its mode does not tell, acl(5)."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError:  # its file system has no such thing

@@ -128,7 +128,7 @@ def mark_bad(link: FrameLink, content: Content, root: str, id: str) -> None:
 
 
 def unmark_bad(link: FrameLink, content: Content, root: str, id: str) -> None:
-    """Take the mark away: somebody wants to try it again."""
+    """Take the mark away: someone wants to try it again."""
     remove_path(link, content, f"{_release_folder(root, id)}/.bad")
 
 

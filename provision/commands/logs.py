@@ -26,7 +26,7 @@ from provision.report.events import Row
 FIELDS = "MESSAGE,_SYSTEMD_UNIT,UNIT,PRIORITY"
 NO_SUCH_UNIT = "No data available"  # of journalctl, when a pattern matches none of its units
 ESCAPED = "backslashreplace"
-FOLLOW_TIMEOUT = 86400.0  # seconds that somebody may follow
+FOLLOW_TIMEOUT = 86400.0  # seconds that someone may follow
 PAST_TIMEOUT = 120.0  # seconds until what was said is told
 TEXT_LIMIT = 1 << 26  # characters of what was said on a host
 COMPLAINTS = 20  # lines of journalctl that are told

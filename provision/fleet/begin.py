@@ -38,7 +38,7 @@ def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int
 
 
 def lock_hosts(run: Run) -> bool:
-    """Lock every host, or none: one that somebody else has locked raises Locked.
+    """Lock every host, or none: one that someone else has locked raises Locked.
 
     One that cannot be locked for another reason has failed. Returns whether another run was
     waited for.

@@ -152,7 +152,7 @@ def run_on_each(
         if end:
             raise KeyboardInterrupt
     finally:
-        # Not waited for: when somebody interrupts, closing the sessions ends the threads.
+        # Not waited for: when someone interrupts, closing the sessions ends the threads.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

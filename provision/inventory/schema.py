@@ -2,7 +2,7 @@
 
 Variables whose names begin with `gearman_` are ours: each is checked where it is read, and one that
 schema.yml does not show is refused. Those of Ansible's that it shows are checked when a host is
-made (connection.py). All others are somebody else's, and let through.
+made (connection.py). All others are someone else's, and let through.
 """
 
 import re

@@ -238,7 +238,7 @@ def _app_contradictions(host: Host, kind: Kind, table: Table) -> Iterator[tuple[
 
 
 def open_secrets(hosts: Iterable[Host]) -> None:
-    """Get what the workers of these hosts need, while somebody can be asked for a password.
+    """Get what the workers of these hosts need, while someone can be asked for a password.
 
     Raises :class:`InventoryError`.
     """

@@ -19,7 +19,7 @@ MAC = f"02:67:65:61:72:{NUMBER:02x}"  # set as the link is made: by it we know t
 PREFIX = f"198.18.{9 + NUMBER}"
 ADDRESS = ipaddress.IPv4Interface(f"{PREFIX}.1/24")
 BRIDGE = "lab"  # inside the namespace
-WIDEST_ROUTE = 8  # shorter prefixes are ways to everywhere, not to somebody's network
+WIDEST_ROUTE = 8  # shorter prefixes are ways to everywhere, not to someone's network
 
 
 def in_network(namespace: Path, *argv: str) -> list[str]:

@@ -168,7 +168,7 @@ class Session:
             )
         other = answer.get("holder", LockHolder())
         if other is not None:
-            who = other.get("who", "somebody")
+            who = other.get("who", "someone")
             since = f" since {other['since']}" if "since" in other else ""
             doing = f", {other['doing']}" if "doing" in other else ""
             raise Locked(f"{self.name} is locked: {who}{since}{doing}", other.get("nonce", ""))

@@ -130,7 +130,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table that somebody asked for: as data, and as a person reads it."""
+    """A line of a table that someone asked for: as data, and as a person reads it."""
 
     data: Mapping[str, Any]
     lines: Sequence[str]  # what one of them holds of a host begins no other

@@ -13,7 +13,7 @@ NOLOGIN = "/usr/sbin/nologin"
 MARK = "gearman_py"  # the comment of a user that a deploy made
 NO_GROUP = ("nogroup", "nobody")  # where a removal that was cut short leaves a user
 PLACES = ("/etc/gearman", "/opt/gearman", "/var/lib/gearman", "/var/spool/cron")
-"""Where a file of a former account may be that somebody else put there."""
+"""Where a file of a former account may be that someone else put there."""
 MAX_FILES_TOLD = 5  # files to tell of
 
 

@@ -131,7 +131,7 @@ def unit_file(name: str, release: Release, source: str = "", /, **variables: obj
 @dataclass(frozen=True)
 class Socket(Resource):
     """A port that systemd holds for ``service``: open when ``name`` is active and
-    somebody listens.
+    someone listens.
 
     It can only be opened while the service is stopped; :class:`Unit` starts that again.
     """

@@ -49,7 +49,7 @@ class Gateway(Generic[AnyGatewayLink]):
 
     @property
     def is_usable(self) -> bool:
-        """Open, or being opened; one that failed serves as long as somebody is told so."""
+        """Open, or being opened; one that failed serves as long as someone is told so."""
         if not self._opened.done() or self._opened.exception() is not None:
             return True
         return self._opened.result().is_alive

@@ -1,7 +1,7 @@
 """A long way to hosts that are near: a proxy that holds back what it passes on.
 
 Every byte takes half a round trip, the handshake of TCP included; there is no netem in every
-kernel. Whenever somebody speaks after having been answered, that is one round trip, counted.
+kernel. Whenever someone speaks after having been answered, that is one round trip, counted.
 """
 
 import asyncio

@@ -92,7 +92,7 @@ def store(data: bytes) -> None:
 
 
 def rows(data: bytes) -> None:
-    """Rows of a durable queue, of values that somebody else wrote."""
+    """Rows of a durable queue, of values that someone else wrote."""
     from gearman_py.broker.stored_jobs import restore_record
     from gearman_py.store.base import StoreError
     from gearman_py.store.sqlite import SQLiteStore

@@ -56,7 +56,7 @@ dpkg --purge {PACKAGE}; mv /root/sources.list /etc/apt/; rm -r /root/repository 
 
 @dataclass(frozen=True)
 class Drift:
-    """What somebody did by hand on a host, as root, and what a plan says of it."""
+    """What someone did by hand on a host, as root, and what a plan says of it."""
 
     host: str
     done: str

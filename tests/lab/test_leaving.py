@@ -74,7 +74,7 @@ def test_hosts_change_their_part_and_retire(lab: ModuleType, fleet: Fleet) -> No
     secure = ("gearman_tls: true", "gearman_firewall: true")
     fleet.group(*secure, job_server="server1", worker="worker1", client="client1")
     fleet.deploy()
-    # Of somebody else: a unit with a name like ours, and a file beside ours.
+    # Of someone else: a unit with a name like ours, and a file beside ours.
     root(lab, "worker1", f"printf '[Service]\\nExecStart=/bin/sleep 999\\n' >{MINE}")
     root(lab, "worker1", "systemctl daemon-reload; systemctl start gearman-worker@mine")
     root(lab, "worker1", "touch /etc/gearman/notes")

@@ -216,7 +216,7 @@ def check_that_what_still_serves_is_left_alone(lab: ModuleType, folder: Path, jo
 def check_that_a_wrong_password_stops_nothing(lab: ModuleType, folder: Path) -> None:
     before = server_pids(lab)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, "guess-of-somebody")
+        patch.setenv(VARIABLE, "guess-of-someone")
         refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
     assert refused.status == 5, refused.said
     assert "password authentication failed" in refused.said

@@ -62,7 +62,7 @@ def test_operators_socket_is_its_owner_s_and_group_s_alone(start: Start, tmp_pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes someone else")
 def test_socket_files_go_to_the_user_it_becomes(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
     server = listening(start("--admin-listen", f"unix:{path}", "-u", "nobody"))

@@ -322,7 +322,7 @@ def test_connections_cut_at_random_lose_nothing_and_hang_nobody(start: Start) ->
         over.set()
         for thread in threads:
             thread.join(LIMIT)
-            assert not thread.is_alive(), "somebody hangs"
+            assert not thread.is_alive(), "someone hangs"
         assert problems == []
         await_true(lambda: acknowledged <= ran)
     proxy.close()

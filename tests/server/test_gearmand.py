@@ -187,7 +187,7 @@ def test_check_of_the_arguments_finds_what_a_start_would(
     assert capsys.readouterr().err.startswith(f"gearmand: {message}")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes someone else")
 @pytest.mark.parametrize("options", [[], ["--import", "libsqlite3:none.db"], ["-d"]])
 def test_user_that_cannot_read_python_is_told_so(tmp_path: Path, options: list[str]) -> None:
     tmp_path.chmod(0o700)

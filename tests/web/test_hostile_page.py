@@ -1,4 +1,4 @@
-"""A web page that somebody looks at cannot use the job server that their browser can reach."""
+"""A web page that someone looks at cannot use the job server that their browser can reach."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def page() -> Iterator[str]:
 
 
 @attack(
-    "peer on the network", "submit jobs and commands by a web page that somebody opens", "mended"
+    "peer on the network", "submit jobs and commands by a web page that someone opens", "mended"
 )
 def test_its_requests_do_nothing(tmp_path: Path, page: str) -> None:
     options = ["-L", "127.0.0.1", "-p", "0", "-v", "-r", "http", "--http-port", "0"]

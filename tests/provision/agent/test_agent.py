@@ -354,7 +354,7 @@ def test_nothing_is_written_where_everybody_may(locked: Session, tmp_path: Path)
 
 def test_what_a_killed_deploy_left_is_swept(locked: Session, tmp_path: Path) -> None:
     (tmp_path / ".gp-0123456789abcdef").write_text("half")
-    (tmp_path / ".gp-notes").write_text("somebody's")
+    (tmp_path / ".gp-notes").write_text("someone's")
     apply(locked, Operation("file", owned(tmp_path / "f"), b"whole"))
     assert sorted(os.listdir(tmp_path)) == [".gp-notes", "f", "lock"]
 

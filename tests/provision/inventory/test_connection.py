@@ -204,7 +204,7 @@ def test_variables_of_other_software_are_let_be(tmp_path: Path) -> None:
         "package": "curl",
         "ansible_winrm_transport": "kerberos",
         "ansible_network_os": "ios",
-        "ansible_hots": "typo of somebody else's",
+        "ansible_hots": "typo of someone else's",
         "ansible_become_flags": "-H -S -n",
         "environment": {"http_proxy": "http://proxy:3128"},
         "workers": 4,
