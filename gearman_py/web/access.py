@@ -3,6 +3,7 @@
 import hmac
 import json
 import logging
+import os
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,7 +80,9 @@ class Access:
         if session is not None and self.link is not None:
             return DashboardUser(session.user, OPERATE)
         if self.users is not None and session is not None:
-            return self.users.find(session.user)
+            user = self.users.find(session.user)
+            same = self.users.password_id(session.user) == session.password_id
+            return user if same else None
         return None
 
     def form_token(self, request: HTTPConnection) -> str:
@@ -135,7 +138,8 @@ class Access:
             log.info("audit: %s", line)
             return
         try:
-            with self.audit_file.open("a") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with open(os.open(self.audit_file, flags, 0o600), "a") as file:
                 file.write(f"{line}\n")
         except OSError as error:
             log.error("audit: %s (%s: %s)", line, self.audit_file, error.strerror)

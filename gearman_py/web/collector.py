@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -61,6 +61,7 @@ class Collector:
             client if usual == other else _make_client(other) for usual, other, client in pairs
         ]
         self._baselines = history.baselines()
+        self._pauses: dict[int, float] = {}  # until when a server is not asked again
 
     def client_of(self, server: ServerLook, user: DashboardUser | None = None) -> AsyncAdminClient:
         """The client of a job server by which ``user`` reads; tasks may share it."""
@@ -92,22 +93,24 @@ class Collector:
                 await client.close()
 
     async def _look_in_time(self) -> float:
-        """Ask all servers once; return after how many seconds to do so again."""
+        """Ask all servers whose turn it is; return after how many seconds to do so again."""
         began = time.monotonic()
-        await self.look()
-        slowest = max(server.seconds for server in self.fleet.servers)
-        pause = max(self.interval - (time.monotonic() - began), PAUSE * slowest)
+        async with self._looking:
+            await self._look(self._ask_in_turn)
+        pause = max(0.0, self.interval - (time.monotonic() - began))
         self._next_by = time.monotonic() + pause + LATE
         return pause
 
     async def look(self) -> None:
         """Ask all servers once."""
         async with self._looking:
-            await self._look()
+            await self._look(self._ask)
 
-    async def _look(self) -> None:
+    async def _look(
+        self, ask: Callable[[AsyncAdminClient, ServerLook], Awaitable[ServerLook]]
+    ) -> None:
         pairs = zip(self._clients, self.fleet.servers, strict=True)
-        servers = await asyncio.gather(*(self._ask(client, old) for client, old in pairs))
+        servers = await asyncio.gather(*(ask(client, old) for client, old in pairs))
         now = time.time()
         news: dict[str, Counters] = {}
         for server in servers:
@@ -129,6 +132,14 @@ class Collector:
         else:
             self.history_problem = ""
         self.fleet.update(time.monotonic(), found, news)
+
+    async def _ask_in_turn(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
+        """Ask a server; what it said before, if it has been busy with that until a moment ago."""
+        if time.monotonic() < self._pauses.get(old.number, 0.0):
+            return old
+        look = await self._ask(client, old)
+        self._pauses[old.number] = time.monotonic() + PAUSE * look.seconds
+        return look
 
     async def _ask(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
         look = ServerLook(old.number, old.address, old.tls, why="")

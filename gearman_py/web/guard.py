@@ -51,6 +51,10 @@ class Guard:
 
 def _refuse(request: HTTPConnection, access: Access) -> Response | None:
     """The response to someone who may not come in. Notes who else it is."""
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        # RFC 9112 6.1: a proxy may have read it as another request, of another user.
+        text = "Content-Length and Transfer-Encoding in one request.\n"
+        return PlainTextResponse(text, 400, {"connection": "close"})
     if not access.allows_host(request):
         text = "Unknown name of this site; expected localhost or 127.0.0.1.\n"
         return PlainTextResponse(text, 421)

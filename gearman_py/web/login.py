@@ -87,10 +87,11 @@ class LoginPages:
 
     def _begin_session(self, request: Request, name: str, path: str) -> Response:
         access = self._access
+        password_id = access.users.password_id(name) if access.users else ""
         access.audit(request, "login", name)
         leave = RedirectResponse(path, 303)
         leave.set_cookie(
-            *(COOKIE, access.sessions.begin(name)),
+            *(COOKIE, access.sessions.begin(name, password_id)),
             max_age=int(LIFETIME),
             secure=access.is_secure(request),
             httponly=True,

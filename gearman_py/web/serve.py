@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from gearman_py import sdnotify
 from gearman_py.net.renewal import watch_files
 from gearman_py.net.servers import why_not
+from gearman_py.web.http_protocol import TimedProtocol
 
 MAX_REQUESTS = 200  # at once; more get 503
 SHUTDOWN_TIMEOUT = 5  # seconds for requests to end
@@ -38,6 +39,7 @@ async def serve(app: ASGIApp, host: str, port: int, tls: tuple[str, str] | None)
         access_log=False,
         server_header=False,
         proxy_headers=False,  # access.py reads them, from proxies that it trusts
+        http=TimedProtocol,
         limit_concurrency=MAX_REQUESTS,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         ssl_certfile=tls[0] if tls else None,

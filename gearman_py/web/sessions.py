@@ -20,9 +20,10 @@ Clock = Callable[[], float]
 
 @dataclass
 class LoginSession:
-    """A login: of whom, until when, and what its forms carry."""
+    """A login: of whom, with which password, until when, and what its forms carry."""
 
     user: str
+    password_id: str
     until: float
     form_token: str = field(default_factory=secrets.token_urlsafe)
 
@@ -34,14 +35,14 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[str, LoginSession] = {}
 
-    def begin(self, user: str) -> str:
-        """Begin a session; returns its token."""
+    def begin(self, user: str, password_id: str = "") -> str:
+        """Begin a session; returns its token. ``password_id``: of the password that opened it."""
         now = self._clock()
         self._sessions = {key: one for key, one in self._sessions.items() if one.until > now}
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         token = secrets.token_urlsafe(32)
-        self._sessions[token] = LoginSession(user, now + LIFETIME)
+        self._sessions[token] = LoginSession(user, password_id, now + LIFETIME)
         return token
 
     def find(self, token: str) -> LoginSession | None:

@@ -7,9 +7,9 @@ Salt and hash are in hexadecimal. `gearman-web --add-user` writes it.
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 READ, OPERATE = ROLES = ("read", "operate")
@@ -106,6 +106,11 @@ class Users:
         account = self._accounts.get(name)
         return account.user if account else None
 
+    def password_id(self, name: str) -> str:
+        """What tells a user's password from any they had before; "" if there is no such user."""
+        account = self._accounts.get(name)
+        return account.salt.hex() if account else ""
+
     def _refresh(self) -> None:
         try:
             status = self._path.stat()
@@ -149,9 +154,8 @@ def write_account(path: Path, user: DashboardUser, password: str) -> None:
         text = path.read_text() if path.exists() else ""
         kept = [each for each in parse_accounts(path, text) if each.user.name != user.name]
         lines = [each.line for each in (*kept, Account.new(user, password))]
-        new = path.with_name(f"{path.name}.new")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
             file.write("".join(f"{line}\n" for line in lines))
-        new.replace(path)
+        Path(file.name).replace(path)
     except OSError as error:
         raise UsersError(f"{path}: {error.strerror}") from error

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gearman_py.web.sessions import MAX_FAILURES
+from tests.attacks import attack
 from tests.job_servers import JobServer
 from tests.web.site import OUR_WEB, Site, running_site
 
@@ -213,3 +215,84 @@ def test_https_is_spoken_and_the_cookie_kept_to_it(
         assert answer.status == 303
         assert "secure" in answer.headers["set-cookie"].lower()
         assert site.get("/").status == 200
+
+
+@attack(
+    "peer on the network", "choose the address that logins are counted by, behind a proxy", "mended"
+)
+@pytest.mark.slow
+def test_the_last_address_that_the_proxy_names_counts(
+    server: JobServer, users: Path, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    options = ("--trusted-proxy", "127.0.0.1", "--user-header", "X-User", "--audit-log", str(audit))
+    with running_site(tmp_path, "-h", server.address, "--users", str(users), *options) as site:
+        host, port = site.address.removeprefix("http://").rsplit(":", 1)
+        for number in range(MAX_FAILURES + 1):
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            connection.putrequest("POST", "/login")
+            connection.putheader("X-Forwarded-For", f"9.9.9.{number}")
+            connection.putheader("X-Forwarded-For", "8.8.8.8, 10.0.0.66")
+            body = f"name=user{number}&password=wrong".encode()
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            status = connection.getresponse().status
+            connection.close()
+            assert status == (401 if number < MAX_FAILURES else 429)
+        site.post("/login", {"name": "x", "password": "y"}, X_Forwarded_For="<i>not one</i>")
+    addresses = [json.loads(line)["address"] for line in audit.read_text().splitlines()]
+    assert addresses == ["10.0.0.66"] * (MAX_FAILURES + 1) + ["127.0.0.1"]
+    assert audit.stat().st_mode & 0o777 == 0o600
+
+
+@attack(
+    "peer on the network", "go on with a session after its user's password was changed", "mended"
+)
+@pytest.mark.slow
+def test_a_new_password_ends_the_sessions_of_the_old_one(
+    server: JobServer, users: Path, tmp_path: Path
+) -> None:
+    with running_site(tmp_path, "-h", server.address, "--users", str(users)) as site:
+        assert log_in(site) == 303
+        assert site.get("/functions").status == 200
+        assert add_user(users, "alice", password="another password") == ""  # noqa: S106
+        assert site.get("/functions").status == 303
+        assert log_in(site, password="another password") == 303  # noqa: S106
+        assert site.get("/functions").status == 200
+
+
+@attack("peer on the network", "smuggle a request past a proxy by two lengths", "mended")
+@pytest.mark.slow
+def test_a_request_with_two_lengths_is_refused_and_the_last_of_its_connection(
+    server: JobServer, tmp_path: Path
+) -> None:
+    head = "POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\n"
+    chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    smuggled = "GET /functions HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running_site(tmp_path, "-h", server.address) as site, connect(site) as peer:
+        peer.sendall(f"{head}{chunked}{smuggled}".encode())
+        answers = b"".join(iter(lambda: peer.recv(2**16), b""))
+    assert answers.startswith(b"HTTP/1.1 400")
+    assert answers.count(b"HTTP/1.1") == 1
+
+
+@attack(
+    "peer on the network",
+    "keep everybody from the dashboard by 300 requests that do not end",
+    "mended",
+)
+@pytest.mark.slow
+def test_requests_that_do_not_end_give_way(server: JobServer, tmp_path: Path) -> None:
+    with running_site(tmp_path, "-h", server.address) as site, contextlib.ExitStack() as opened:
+        for number in range(300):
+            peer = opened.enter_context(connect(site))
+            peer.sendall(b"" if number % 3 == 0 else b"POST /login HTTP/1.1\r\nHost: localhost\r\n")
+            if number % 3 == 1:
+                peer.sendall(b"Content-Length: 100\r\n\r\nname")
+        assert site.get("/healthz").status == 200
+        assert site.get("/").status == 200
+
+
+def connect(site: Site) -> socket.socket:
+    host, port = site.address.removeprefix("http://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), 30)

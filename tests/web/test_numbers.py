@@ -193,7 +193,7 @@ def test_what_a_worker_is_doing_stands_beside_it(site: Site, servers: list[JobSe
         handle = client.do_background("long", b"a workload", unique="my-unique")
         assert busy.wait(30)
         try:
-            await_true(lambda: "busy-worker" in site.page("/workers").text)
+            await_true(lambda: ">2 of 2<" in site.page("/workers").html)
             row = site.page("/workers").row("127.0.0.1")
             assert row["Running now"].startswith("long for ")
             assert row["Servers"] == "2 of 2"
