@@ -278,7 +278,7 @@ def test_a_request_with_two_lengths_is_refused_and_the_last_of_its_connection(
 
 @attack(
     "peer on the network",
-    "keep everybody from the dashboard by 300 requests that do not end",
+    "keep others from the dashboard by 300 requests that do not end",
     "mended",
 )
 @pytest.mark.slow
