@@ -107,7 +107,7 @@ class Users:
         return account.user if account else None
 
     def password_id(self, name: str) -> str:
-        """What tells a user's password from any they had before; "" of a user who does not exist."""
+        """What tells a user's password from any they had before; "" of an unknown user."""
         account = self._accounts.get(name)
         return account.salt.hex() if account else ""
 
