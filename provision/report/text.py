@@ -79,7 +79,7 @@ class Report:
             if self._silent:
                 return
             self._erase_lines()
-            if not isinstance(event, Planned):
+            if not isinstance(event, Planned | Skipped):
                 self._show_alike()
             match event:
                 case Building(target):
@@ -124,9 +124,9 @@ class Report:
                 case Finding():
                     self._show_finding(event)
                 case Skipped(host, because):
-                    state = "staged" if self._done[host] else "not begun"
-                    but = "but not in use, " if self._done[host] else ""
-                    self._end_line(host, state, f"{but}because of {fold_names(because)}")
+                    staged = ("staged", "but not in use, ")
+                    state, but = staged if self._done[host] else ("not begun", "")
+                    self._show_later(host, state, f"{but}because of {fold_names(because)}")
             self._draw_lines()
 
     def recap(self, seconds: float) -> None:
@@ -161,6 +161,7 @@ class Report:
         ``limit``: those can be named to go on with them alone.
         """
         self._erase_lines()
+        self._show_alike()
         self._working.clear()  # of what was not told to have ended
         wide = max(map(len, self._states.values()), default=0)
         self._print_line(f"{'':{self._width}}  {'':{wide}}     ok  changed  failed  seconds")
@@ -268,8 +269,7 @@ class Report:
         wide = max(34, *map(len, event.units)) if event.units else 0
         for name, unit in event.units.items():
             process = f"  pid {unit['pid']}" if unit.get("pid") else ""
-            restarted = unit.get("restarts")
-            restarts = f"  {format_count(restarted, 'restart')}" if restarted else ""
+            restarts = f"  {format_count(n, 'restart')}" if (n := unit.get("restarts")) else ""
             self._print_line(f"  {name:{wide}} {unit['active']}{process}{restarts}")
 
     def _show_check(self, event: Checked) -> None:

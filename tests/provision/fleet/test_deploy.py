@@ -179,7 +179,7 @@ def test_a_host_that_does_not_answer_stops_those_that_would_need_it(
     assert all(fleet.sessions[name].host.processes == {} for name in ("worker", "client"))
     out = capsys.readouterr().out
     assert "job     unreachable  198.18.10.247:22 refused the connection" in out
-    assert "worker  staged  but not in use, because of job" in out
+    assert "worker, client  staged  but not in use, because of job" in out
 
 
 def test_a_host_that_does_not_answer_does_not_stop_its_peers(
