@@ -79,7 +79,8 @@ class MetricsConnection(asyncio.Protocol):
         self._deadline = self._loop.call_later(READ_TIMEOUT, self._transport.abort)
         others = self._pages.connections
         if len(others) >= MAX_CONNECTIONS:  # close the one that has been idle longest
-            next(iter(others)).close()
+            idle = (each for each in others if each._answering is None)
+            next(idle, next(iter(others))).close()
         others[self] = None
 
     def connection_lost(self, error: Exception | None) -> None:

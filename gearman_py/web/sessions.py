@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 LIFETIME = 12 * 3600.0  # seconds
 MAX_SESSIONS = 1000
+MAX_SESSIONS_OF_USER = 50
 MAX_FAILURES = 5  # within WINDOW, for an address and for a name
 WINDOW = 60.0  # seconds
 MAX_TRACKED = 10_000  # addresses and names
@@ -39,6 +40,9 @@ class Sessions:
         """Begin a session; returns its token. ``password_id``: of the password that opened it."""
         now = self._clock()
         self._sessions = {key: one for key, one in self._sessions.items() if one.until > now}
+        own = [key for key, one in self._sessions.items() if one.user == user]
+        for key in own[: max(0, len(own) - MAX_SESSIONS_OF_USER + 1)]:
+            del self._sessions[key]
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         token = secrets.token_urlsafe(32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
 import shutil
 import sys
 import tarfile
+from collections.abc import Iterator
 from typing import Any
 
 from provision.agent.bytecode import note_bytecode, take_bytecode
@@ -198,6 +200,23 @@ def _make_folder(path: str) -> None:
     os.chmod(path, 0o755)  # noqa: S103  # services that are not root read it
 
 
+@contextlib.contextmanager
+def _no_links(folder: str) -> Iterator[None]:
+    """Meanwhile a folder has none of its links, or a wheel's program would go where they lead.
+
+    That is to the Python of the host. Raises Failure if there is a program of the same name.
+    """
+    paths = [each.path for each in os.scandir(folder) if each.is_symlink()]
+    links = {path: os.readlink(path) for path in paths}
+    for path in links:
+        os.unlink(path)
+    yield
+    for path, target in links.items():
+        if os.path.lexists(path):
+            raise Failure(f"a wheel brings {os.path.basename(path)}, which is the venv's own")
+        os.symlink(target, path)
+
+
 def _make_venv(link: FrameLink, folder: str, root: str) -> None:
     """Install the wheels of a release. Nothing that an app brings runs here, as root."""
     venv = f"{folder}/venv"
@@ -208,7 +227,8 @@ def _make_venv(link: FrameLink, folder: str, root: str) -> None:
     isolated = [sys.executable, "-I", "-S"]
     install = ["-c", INSTALL, venv, installer[0], "--no-compile-bytecode", "--overwrite-existing"]
     wheels = sorted(glob.glob(f"{folder}/wheels/*.whl"))
-    run_command(link, [*isolated, *install, *wheels])
+    with _no_links(f"{venv}/bin"):
+        run_command(link, [*isolated, *install, *wheels])
     take_bytecode(folder, root)
     try_command(link, [*isolated, "-m", "compileall", "-q", f"{venv}/lib"])  # the others
     note_bytecode(folder)

@@ -7,10 +7,11 @@ for who has its link alone, and steers by the admin sockets of the hosts, throug
 
 import asyncio
 import logging
+import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from provision.inventory.host import Host
 from provision.inventory.places import EVERY
 from provision.options import Options
 from provision.pki import authority_of
-from provision.ssh.forwarding import LOOPBACK, LocalForward, forward_to
+from provision.ssh.forwarding import LOOPBACK, forward_to, listen_unix
 from provision.wording import format_count
 
 CLIENT = "dashboard"  # the name in its certificate
@@ -75,10 +76,10 @@ def show(
         raise InventoryError("no host in group job_server")
     with ExitStack() as stack:
         tls = _client_tls(hosts)
-        forwards = [stack.enter_context(_forward(host)) for host in hosts]
+        sockets = stack.enter_context(tempfile.TemporaryDirectory(prefix="gearman-web-"))
         servers = [
-            ServerAddress(LOOPBACK, forward.port, tls if host.variables["gearman_tls"] else None)
-            for host, forward in zip(hosts, forwards, strict=True)
+            stack.enter_context(_forwarded(host, tls, Path(sockets, f"{number}.sock")))
+            for number, host in enumerate(hosts)
         ]
         operated, link = list[ServerAddress](), None
         if operate:
@@ -120,11 +121,21 @@ def _serve(
         raise ToolkitError(f"web: {error}") from error
 
 
-def _forward(host: Host) -> AbstractContextManager[LocalForward]:
-    """A port of loopback that leads to the job server of a host."""
-    listening = host.variables["gearman_listen"]
-    address = LOOPBACK if listening in EVERY else listening
-    return forward_to(host, address, host.variables["gearman_port"])
+@contextmanager
+def _forwarded(host: Host, tls: TLS | None, path: Path) -> Iterator[ServerAddress]:
+    """Where the job server of a host can be reached on this machine, by this user alone.
+
+    With TLS that is a port, at which others have no certificate.
+    """
+    listens = host.variables["gearman_listen"]
+    address = LOOPBACK if listens in EVERY else listens
+    if host.variables["gearman_tls"]:
+        listening = socket.create_server((LOOPBACK, 0))
+        server = ServerAddress(LOOPBACK, listening.getsockname()[1], tls)
+    else:
+        listening, server = listen_unix(path), ServerAddress(f"{UNIX}{path}", 0)
+    with forward_to(host, address, host.variables["gearman_port"], listening):
+        yield server
 
 
 @contextmanager

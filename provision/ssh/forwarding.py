@@ -42,12 +42,6 @@ class LocalForward:
         self._listening = listening
         Thread(target=self._accept_all, daemon=True).start()
 
-    @property
-    def port(self) -> int:
-        """The port of loopback at which it listens."""
-        number: int = self._listening.getsockname()[1]
-        return number
-
     def close(self) -> None:
         """Accept no more connections; those that are open stay until their ends close them."""
         with suppress(OSError):
@@ -77,8 +71,10 @@ class LocalForward:
 
 
 @contextmanager
-def forward_to(host: Host, address: str, port: int) -> Iterator[LocalForward]:
-    """A port of this machine that leads to a place which ``host`` can reach.
+def forward_to(
+    host: Host, address: str, port: int, listening: socket.socket
+) -> Iterator[LocalForward]:
+    """Meanwhile a socket of this machine leads to a place which ``host`` can reach.
 
     It is connected to when it is first needed, and again when the connection was lost.
     """
@@ -89,7 +85,7 @@ def forward_to(host: Host, address: str, port: int) -> Iterator[LocalForward]:
             connections.append(connect(host))
         return connections[-1].open_forward(address, port)
 
-    forward = LocalForward(open_channel, socket.create_server((LOOPBACK, 0)))
+    forward = LocalForward(open_channel, listening)
     try:
         yield forward
     finally:

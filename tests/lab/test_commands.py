@@ -2,13 +2,17 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.attacks import attack
+from tests.lab.dashboards import answers, invoke_web
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER
 from tests.lab.operator_commands import run_command
+from tests.waiting import await_true
 
 PASSWORD = "right"  # noqa: S105 - of a machine that lives as long as this test
 USAGE, PENDING, HOST_FAILED, UNREACHABLE = 1, 2, 3, 4
@@ -40,6 +44,20 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
         assert states == ["ok", "failed", "ok", "ok"]
     finally:
         lab.run("worker1", ["systemctl", "start", "gearman-worker@reverse"])
+
+
+@attack(
+    "local user",
+    "reach job servers by the ports of `invoke web` on the operator's machine",
+    "mended",
+)
+@pytest.mark.usefixtures("deployed")
+def test_the_dashboard_of_this_machine_opens_no_port_to_a_job_server(tmp_path: Path) -> None:
+    with invoke_web(INVENTORY, tmp_path) as site:
+        await_true(lambda: answers(site))
+        done = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if f"pid={site.process.pid}," in line]
+    assert [site.address.removeprefix("http://") in line for line in lines] == [True]
 
 
 @pytest.mark.usefixtures("deployed")

@@ -22,6 +22,7 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.server.metrics import MAX_FUNCTIONS_SHOWN, OPENMETRICS, TEXT
 from gearman_py.server.metrics_http import MAX_CONNECTIONS
 from gearman_py.server.metrics_table import METRICS
+from tests.attacks import attack
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
@@ -314,6 +315,33 @@ def test_connections_that_do_nothing_make_room_for_a_scraper(
         await_true(lambda: len(select.select(idle, [], [], 0)[0]) == 16)
         assert get(port)[0] == 200
         assert connect(server.listening()).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
+
+
+@attack(
+    "peer on the network", "keep a scrape from its end by connections that come and go", "mended"
+)
+@pytest.mark.slow
+def test_who_is_being_answered_does_not_give_way(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    worker = connect(server.listening())
+    for number in range(MAX_FUNCTIONS_SHOWN):
+        worker.say(Packet.CAN_DO, b"%d" % number + b"x" * 200)
+    worker.ask(Packet.ECHO_REQ, b"")
+    with contextlib.ExitStack() as opened:
+        scraper = opened.enter_context(socket.socket())
+        scraper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        scraper.settimeout(LIMIT)
+        scraper.connect(("127.0.0.1", port))
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = scraper.recv(4096)
+        for _ in range(3 * MAX_CONNECTIONS):
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), LIMIT))
+        assert get(port, "/healthz")[0] == 200  # all have been accepted
+        answer += b"".join(iter(lambda: scraper.recv(2**16), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    assert length
+    assert len(body) == int(length[1]) > 2**20
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.web.sessions import MAX_FAILURES
+from gearman_py.web.sessions import MAX_FAILURES, MAX_SESSIONS, Sessions
 from tests.attacks import attack
 from tests.job_servers import JobServer
 from tests.web.site import OUR_WEB, Site, running_site
@@ -296,3 +296,12 @@ def test_requests_that_do_not_end_give_way(server: JobServer, tmp_path: Path) ->
 def connect(site: Site) -> socket.socket:
     host, port = site.address.removeprefix("http://").rsplit(":", 1)
     return socket.create_connection((host, int(port)), 30)
+
+
+def test_who_logs_in_often_ends_sessions_of_their_own() -> None:
+    sessions = Sessions()
+    other = sessions.begin("bob")
+    first, *_, last = [sessions.begin("alice") for _ in range(MAX_SESSIONS + 1)]
+    assert sessions.find(other)
+    assert sessions.find(last)
+    assert sessions.find(first) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import installer
 import pytest
 
-from provision.remote.messages import Operation
+from provision.remote.messages import Operation, OperationOutcome
 from tests.attacks import attack
 from tests.provision.local import session
 
@@ -30,10 +30,17 @@ WHEEL = {
 HOSTILE = ("sitecustomize", "usercustomize", "installer", "compileall", "py_compile", "shop")
 
 
-def stage(folder: Path, ran: Path) -> Path:
+def stage(folder: Path, ran: Path, **scripts: str) -> Path:
     """An app's release, made of a wheel whose every module says in a file that it was run."""
+    outcome = try_to_stage(folder, ran, **scripts)
+    assert outcome.error is None, outcome
+    return folder / "releases" / "shop-1"
+
+
+def try_to_stage(folder: Path, ran: Path, **scripts: str) -> OperationOutcome:
     says = SAYS.format(str(ran))
     files = {**WHEEL, **{f"{name}.py": f"{says}\ndef main(): ...\n" for name in HOSTILE}}
+    files |= {f"shop-1.0.data/scripts/{name}": text for name, text in scripts.items()}
     files["shop.pth"] = f"import sys; exec({says!r})\n"
     files[f"{INFO}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{INFO}/RECORD"])
     folder.mkdir()
@@ -57,8 +64,7 @@ def stage(folder: Path, ran: Path) -> Path:
     with session(folder) as agent:
         agent.lock({"who": "ana"})
         (outcome,) = agent.apply([Operation("release", arguments, tar)])
-    assert outcome.error is None, outcome
-    return folder / "releases" / "shop-1"
+    return outcome
 
 
 @attack("code of an app", "`.pth` and modules in the app's venv, to be run by root", "mended")
@@ -68,6 +74,17 @@ def test_nothing_that_an_app_brings_runs_as_its_release_is_made(tmp_path: Path) 
     assert not ran.exists(), ran.read_text()
     subprocess.run([release / "venv/bin/python", "-c", "import shop"], check=True)
     assert "shop\n" in ran.read_text(), "it would have been seen"
+
+
+@attack(
+    "code of an app", "have root write to the host's Python by a program named `python3`", "mended"
+)
+def test_a_program_of_a_wheel_is_not_written_through_a_link(tmp_path: Path) -> None:
+    python = Path("/usr/bin/python3").resolve()
+    before = python.read_bytes()
+    outcome = try_to_stage(tmp_path / "shop", tmp_path / "ran", python3="#!/bin/sh\necho mine\n")
+    assert outcome.error == "a wheel brings python3, which is the venv's own"
+    assert python.read_bytes() == before
 
 
 def test_it_is_installed_as_by_the_python_of_its_venv(tmp_path: Path) -> None:
