@@ -14,7 +14,7 @@ from gearman_py.admin.command_words import (
     check_word,
     encode_name,
     jobs_command,
-    limit_commands,
+    limit_command,
     read_result_part,
 )
 
@@ -77,10 +77,9 @@ class AsyncSteering(AsyncScheduling):
         At most ``running`` of them run at a time, and no more are started in any period than
         ``rate`` says, such as "100/s", "20/m" or "10/30m". At most ``per_key`` jobs with the same
         key run at a time, the key being the unique up to the first ``separator``. 0 or "0" ends a
-        limit, None leaves it as it is. Jobs that run already go on.
+        limit, None leaves it as it is. Jobs that run already go on. All are changed at once.
         """
-        for command in limit_commands(function, running, rate, per_key, separator):
-            await self.value(command)
+        await self.value(limit_command(function, running, rate, per_key, separator))
 
     @change_jobs
     async def purge(self, function: str) -> list[str]:

@@ -52,17 +52,22 @@ def max_queue_command(
     return f"maxqueue {check_word(function)} {' '.join(str(one or 0) for one in limits)}"
 
 
-def limit_commands(
+def limit_command(
     function: str, running: int | None, rate: str | None, per_key: int | None, separator: str
-) -> list[str]:
-    """The commands that limit which jobs of a function run. Raises ValueError."""
-    name = encode_name(function)
+) -> str:
+    """The command that limits which jobs of a function run. Raises ValueError.
+
+    It is one, so that no job is given out between the end of a limit and the next one.
+    """
     for what, most in (("running", running), ("per_key", per_key)):
         if most is not None and most < 0:
             raise ValueError(f"{what}={most}: expected 1 or more, or 0 for no limit")
     keyed = f"{per_key} separator={quote(separator, safe='')}" if per_key else per_key
     limits = {"running": running, "rate": rate and check_word(rate), "per-key": keyed}
-    return [f"limit {name} {what}={limit}" for what, limit in limits.items() if limit is not None]
+    words = [f"{what}={limit}" for what, limit in limits.items() if limit is not None]
+    if not words:
+        raise ValueError("no limit; expected running, rate or per_key")
+    return " ".join(["limit", encode_name(function), *words])
 
 
 def schedule_facts(

@@ -80,12 +80,15 @@ def submit_run(broker: Rules, schedule: Schedule, due: float = 0) -> bytes:
         broker.queues.next_event = -inf
         if due and current is schedule and not _read_handle(peer.deferred[0].pieces):
             schedule.next = due
+            if schedule.last == due:
+                schedule.handle, schedule.last = before
             broker.queues.changes.rewrite(make_schedule_record(schedule))
             schedules.wake_at(schedule, broker.time_of_day() + RETRY_TIME)
         else:
             schedules.put(current)
 
     schedules = broker.queues.schedules
+    before = schedule.handle, schedule.last
     client = Peer(-1, "", hear)
     facts = schedule.function, schedule.unique, schedule.workload, schedule.priority
     accept(broker, client, *facts, background=True)

@@ -150,7 +150,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])
         self.most_per_key = dict(self.per_key_kept)
         self.rates, self.starts = dict(self.kept[2]), defaultdict[bytes, list[float]](list)
-        self.withheld: set[bytes] | None = None  # while the lease is over
+        self.withheld: dict[bytes, None] | None = None  # in order, while the lease is over
         self.withholding = False  # from the first grab after it on
         self.peers: dict[int, Peer] = {}
         self.limits: dict[int, dict[bytes, float]] = {}  # by peer: its functions' time limits
@@ -196,21 +196,20 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         """Perhaps another server has the stored jobs; then it is known that none has."""
         if self.withheld is None:
             self.broker.queues.lease = 0.0
-            self.withheld = set()
+            self.withheld = {}
             return
-        for handle in sorted(self.withheld & self.jobs.keys(), key=lambda one: self.jobs[one].turn):
-            self.jobs[handle].turn = self.next_turn()
+        for handle in self.withheld:
+            if handle in self.jobs:
+                self.jobs[handle].turn = self.next_turn()
         self.broker.queues.extend(inf, self.now)
         self.withheld = None
         self.withholding = False
 
     def withhold(self) -> None:
         if self.withheld is not None and self.withholding:
-            self.withheld |= {
-                handle
-                for handle, job in self.jobs.items()
-                if job.background and job.worker is None and job.due <= self.now
-            }
+            for handle, job in sorted(self.jobs.items(), key=lambda item: item[1].turn):
+                if job.background and job.worker is None and job.due <= self.now:
+                    self.withheld.setdefault(handle)
 
     @precondition(lambda self: self.durable)
     @rule()
@@ -441,6 +440,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         job = self.jobs[handle]
         if background:
             job.background = True
+            self.withhold()
         else:
             job.clients.append(peer)
 

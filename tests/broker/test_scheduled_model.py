@@ -95,6 +95,10 @@ class ScheduledBrokerAgainstModel(BrokerAgainstModel):
         assert theirs is not None
         last, schedule.handle = schedule.handle, theirs.handle
         if theirs.next == schedule.next:
+            stored = {queues.handle(job) for job in queues.jobs}
+            assert theirs.handle == last or theirs.handle in stored, (
+                "it names a run that was stored"
+            )
             return
         assert theirs.next > schedule.next, "no run is due twice"
         assert schedule.next <= self.now, "it was due"
