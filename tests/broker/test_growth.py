@@ -18,6 +18,8 @@ from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import TEXT, Packet
 
+pytestmark = pytest.mark.usefixtures("uncollected")
+
 
 def say(broker: Broker, peer: Peer, packet: int, *arguments: bytes, now: float = 0) -> bytes:
     broker.receive(peer, [(packet, list(arguments))], now)

@@ -15,6 +15,8 @@ from gearman_py.protocol.codec import RESPONSE, Decoder
 from gearman_py.protocol.packets import TEXT, Packet
 from tests.broker.snapshots import hand_over
 
+pytestmark = pytest.mark.usefixtures("uncollected")
+
 
 def ask(broker: Broker, peer: Peer, *messages: tuple[Packet, list[bytes]]) -> list[str]:
     """The names of the packets that answer; of jobs, their workloads."""
