@@ -13,7 +13,7 @@ def check_word(name: str) -> str:
     if not name or any(c.isspace() or not c.isprintable() for c in name):
         raise ValueError(
             f"{name!r} cannot be sent: the text protocol separates words by spaces, and has no "
-            "empty ones (jobs of such a function run, but it cannot be created or dropped)"
+            "empty ones"
         )
     return name
 

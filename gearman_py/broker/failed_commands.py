@@ -18,7 +18,7 @@ from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer, coalesces_on
 from gearman_py.broker.stored_jobs import restore_failed
-from gearman_py.protocol.text import END, OK, error
+from gearman_py.protocol.text import END, OK, error, parse_pairs
 
 MAX_AT_ONCE = 1000
 ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -62,9 +62,9 @@ USAGE = (
 
 def parse_filters(words: Sequence[bytes]) -> dict[bytes, bytes] | None:
     """Which failed jobs are meant; None: the words do not say so."""
-    pairs = dict(word.partition(b"=")[::2] for word in words)
-    until = pairs.get(b"until", b"0")
-    if pairs.keys() - FILTERS or not re.fullmatch(rb"\d{1,12}(\.\d{1,6})?", until):
+    pairs = parse_pairs(words)
+    until = pairs.get(b"until", b"0") if pairs else b"0"
+    if pairs is None or pairs.keys() - FILTERS or not re.fullmatch(rb"\d{1,12}(\.\d{1,6})?", until):
         return None
     return {key: unquote_to_bytes(value) for key, value in pairs.items()}
 

@@ -24,7 +24,7 @@ from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 from gearman_py.broker.stats import find_function
-from gearman_py.protocol.text import error, printable
+from gearman_py.protocol.text import error, parse_pairs, printable
 
 USUAL_ROWS, MAX_ROWS = 100, 1000
 # Jobs that are not due yet are looked at only so far: of one function there may be few among many.
@@ -33,6 +33,10 @@ USUAL_BYTES, MAX_BYTES = 4096, 2**20
 PRIORITY_NAMES = b"high", b"normal", b"low"
 STATES = b"waiting", b"running", b"scheduled"
 FAILED, COMPLETE = b"failed", b"complete"
+JOBS_USAGE = (
+    b"jobs waiting|running|scheduled|failed|complete "
+    b"[function=NAME] [unique=KEY] [offset=N] [limit=N]"
+)
 PAGE = b"offset", b"limit"
 
 Found = Iterator[tuple[BrokerJob, float] | None]
@@ -49,15 +53,14 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows
     """
     state, *options = words[1:] or [b""]
     state = state.lower()
-    pairs = dict(word.partition(b"=")[::2] for word in options)
+    if (pairs := parse_pairs(options)) is None:
+        return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
     if state == FAILED:
         return _list_failed(broker, peer, pairs)
     if state == COMPLETE and not pairs.keys() - {b"function", *PAGE}:
         return _page_complete(broker, unquote_to_bytes(pairs.get(b"function", b"")), pairs)
     if state not in STATES or pairs.keys() - {b"function", b"unique", *PAGE}:
-        return error(
-            b"INVALID_ARGUMENTS", b"jobs waiting|running|scheduled|failed|complete [function=NAME]"
-        )
+        return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
     offset, limit = _parse_page(pairs)
     function = None
     if b"function" in pairs:

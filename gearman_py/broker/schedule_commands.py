@@ -30,7 +30,7 @@ from gearman_py.broker.schedules import (
     make_schedule_job,
 )
 from gearman_py.broker.state import Peer
-from gearman_py.protocol.text import OK, error, printable, value
+from gearman_py.protocol.text import OK, error, parse_pairs, printable, value
 
 FACTS = {
     *(b"function", b"cron", b"zone", b"unique", b"workload", b"priority"),
@@ -101,7 +101,8 @@ def schedule(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
 
 def _set_schedule(broker: Rules, peer: Peer, name: bytes, words: Sequence[bytes]) -> bytes | None:
     schedules = broker.queues.schedules
-    facts = dict(word.partition(b"=")[::2] for word in words)
+    if (facts := parse_pairs(words)) is None:
+        return error(b"INVALID_ARGUMENTS", b"expected: " + USAGE)
     old = schedules.get(name)
     try:
         new = _read_facts(name, facts)

@@ -27,7 +27,7 @@ from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.broker.stats import find_function
-from gearman_py.protocol.text import error, printable
+from gearman_py.protocol.text import error, parse_pairs, printable
 
 MAX_RUNNING = 10**9
 LIMIT_USAGE = (
@@ -113,7 +113,8 @@ def list_facts(broker: Rules) -> Iterator[bytes]:
 
 
 def limit(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | None:
-    limits = dict(word.partition(b"=")[::2] for word in words[2:])
+    if (limits := parse_pairs(words[2:])) is None:
+        return _wrong_usage(LIMIT_USAGE)
     separator = limits.pop(b"separator", None)
     try:
         rules = [_LIMITS[what](value, separator) for what, value in limits.items()]

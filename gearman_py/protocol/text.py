@@ -1,5 +1,7 @@
 """Answers of the text protocol: a line, or lines up to `.`."""
 
+from collections.abc import Iterable
+
 END = b".\n"
 OK = b"OK\r\n"
 
@@ -17,6 +19,17 @@ def value(text: bytes) -> bytes:
 def error(code: bytes, text: bytes = b"") -> bytes:
     """The answer to a command that failed; the text has `+` for spaces."""
     return b"ERR " + code + (b" " + text.replace(b" ", b"+") if text else b"") + b"\r\n"
+
+
+def parse_pairs(words: Iterable[bytes]) -> dict[bytes, bytes] | None:
+    """The words KEY=VALUE of a command; None if one is another, or a key comes twice."""
+    pairs: dict[bytes, bytes] = {}
+    for word in words:
+        key, equals, value = word.partition(b"=")
+        if not equals or key in pairs:
+            return None
+        pairs[key] = value
+    return pairs
 
 
 def printable(name: bytes) -> bytes:

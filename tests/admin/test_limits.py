@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gearman_py import AdminClient, Client, Worker, WorkerJob
+from gearman_py import AdminClient, AdminError, Client, Worker, WorkerJob
 from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.waiting import await_true
@@ -47,3 +47,23 @@ def test_a_limit_that_says_nothing_is_refused(gearmand: JobServer) -> None:
         pytest.raises(ValueError, match="no limit; expected running, rate or per_key"),
     ):
         admin.limit("f")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "limit f running=1 running=2",
+        "limit f running=7 per-key=2 separator=12345678901234567",
+        "schedule set n cron=@daily function=f function=g",
+        "jobs waiting function=a function=b",
+        "retry jobs function=a function=b",
+    ],
+)
+def test_a_command_with_a_fact_twice_or_wrong_changes_nothing(
+    gearmand: JobServer, command: str
+) -> None:
+    with AdminClient(gearmand.address) as admin:
+        with pytest.raises(AdminError, match="INVALID_ARGUMENTS"):
+            admin.listing(command)
+        assert not [row for row in admin.stats() if row.max_running or row.max_per_key]
+        assert admin.schedules() == []
