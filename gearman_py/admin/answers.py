@@ -257,7 +257,9 @@ _TYPE_PARSERS: dict[type, Callable[[str], Any]] = {
     float: parse_seconds,
     str: str,
 }
-_ROW_PARSERS: dict[str, Callable[[str], Any]] = {"due": parse_moment, "failed": parse_moment}
+_ROW_PARSERS: dict[str, Callable[[str], Any]] = dict.fromkeys(
+    ("due", "failed", "completed"), parse_moment
+)
 
 
 def _split_names(words: str, spaced: list[str]) -> Iterator[str]:
