@@ -215,9 +215,12 @@ def health_resources(host_run: HostRun) -> list[Health]:
 def at_former_servers(host_run: HostRun) -> list[Health]:
     """The same at the job servers that its units serve, where other ones are to come."""
     units = {each.name: each for each in host_run.resources if isinstance(each, Unit)}
+    started = started_workers(host_run)
 
     def at_former(health: Health) -> Health:
         if not isinstance(health, WorkerHealth) or health.unit not in units:
+            return health
+        if started.get(health.unit) == "start":  # it does not run, perhaps for want of its files
             return health
         return health.at_servers_of(units[health.unit].file.current_text(host_run.answers))
 

@@ -117,6 +117,18 @@ def test_workers_are_tried_before_a_job_server_moves(
     assert set(fleet.words().values()) == {(True, True)}
 
 
+def test_workers_that_do_not_run_are_tried_at_the_job_servers_to_come_alone(
+    fleet: FleetOfCommands,
+) -> None:
+    """What their units name may be gone, such as the files of TLS."""
+    (fleet.folder / "group_vars" / "all.yml").write_text("gearman_port: 4731\n")
+    for session in fleet.sessions.values():
+        session.fails = tries_at_port(4730)
+        for name in [each for each in session.host.processes if "worker" in each]:
+            del session.host.processes[name]
+    assert fleet.deploy() == 0
+
+
 @pytest.mark.parametrize("seen", [4730, 4731])
 def test_an_upgrade_tries_workers_at_the_job_servers_as_they_are(
     fleet: FleetOfCommands, seen: int
