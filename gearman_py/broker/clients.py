@@ -36,7 +36,11 @@ def _submit_epoch(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None
 def _submit_sched(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
     """A job that is due when the minute, hour, day, month and weekday are next as given."""
     name, unique, *times, weekday, workload = arguments
-    weekday = b"%d" % ((decimal(weekday) + 1) % 7) if weekday.isdigit() else weekday  # 0: Monday
+    if weekday.isdigit() and decimal(weekday) < 7:
+        weekday = b"%d" % ((decimal(weekday) + 1) % 7)  # 0 is Monday here, and Sunday in a crontab
+    elif weekday.isdigit():
+        text = b"not a day of the week, from 0 (Monday) to 6: " + weekday[:100]
+        return _refuse_job(broker, peer, counts.INVALID, b"INVALID_ARGUMENT", text)
     cron = " ".join(word.decode(errors="replace") or "*" for word in (*times, weekday))
     try:
         due = broker.next_run(cron, "UTC", broker.time_of_day())

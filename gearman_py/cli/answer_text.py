@@ -42,7 +42,8 @@ def ask_question(client: AdminClient, options: Namespace, name: str) -> Any:
         words = vars(options)[name]
         if question.to_servers:
             words = [common.parse_servers_of(options, words)]
-        more = {"reason": options.reason} if question.filtered else {}
+        filters = {"reason": options.reason, "until": options.until}
+        more = filters if question.filtered else {}
         return question.act(client, *(words if isinstance(words, list) else ()), **more) or "OK"
     if isinstance(question, JobReport):
         return question.read(client, options)

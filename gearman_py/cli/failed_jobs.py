@@ -102,14 +102,14 @@ def purge(client: AdminClient, function: str) -> ChangedJobs:
     return _list_changed("purged", client.purge(function))
 
 
-def retry_all(client: AdminClient, function: str, *, reason: str) -> ChangedJobs:
+def retry_all(client: AdminClient, function: str, **filters: Any) -> ChangedJobs:
     """Queue failed jobs again."""
-    return _list_changed("queued again", client.retry_all(function=function, reason=reason))
+    return _list_changed("queued again", client.retry_all(function=function, **filters))
 
 
-def discard_all(client: AdminClient, function: str, *, reason: str) -> ChangedJobs:
+def discard_all(client: AdminClient, function: str, **filters: Any) -> ChangedJobs:
     """Forget failed jobs."""
-    return _list_changed("discarded", client.discard_all(function=function, reason=reason))
+    return _list_changed("discarded", client.discard_all(function=function, **filters))
 
 
 def _list_changed(done: str, handles: list[str]) -> ChangedJobs:

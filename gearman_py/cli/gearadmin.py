@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from gearman_py.admin.client import AdminClient
@@ -93,12 +94,14 @@ def _may_remove(client: AdminClient, options: Namespace) -> bool:
             rows: Iterable[Any] = client.status()
             names = function, printable_bytes(os.fsencode(function)).decode(errors="replace")
             number = sum(row.waiting for row in rows if row.name in names)
-            question = f"cancel {failed_jobs.count_jobs(number)} that do not run"
+            jobs = failed_jobs.count_jobs(number)
+            question = f"cancel {jobs} that do not run, and those that come until you answer"
         else:
             members = client.members or [client]
             lists = [failed_jobs.list_failed(each, function, options.reason) for each in members]
-            number = sum(map(len, lists))
-            question = f"discard {failed_jobs.count_jobs(number)} that failed"
+            rows = list(chain.from_iterable(lists))
+            options.until = max((row.failed for row in rows), default=0.0)
+            question = f"discard {failed_jobs.count_jobs(len(rows))} that failed"
         print(f"{printable(function)}: {question}? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return False
@@ -254,6 +257,7 @@ def command_parser() -> ArgumentParser:
         help="--failed, --retry-all, --discard-all: only jobs that failed for a reason with TEXT",
     )
     add("--json", action="store_true", help="print answers as JSON, one per line")
+    parser.set_defaults(until=0.0)  # when the last job failed that --discard-all asked for
     common.add_help(parser)
     common.add_tls(parser)
     return parser

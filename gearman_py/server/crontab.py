@@ -7,6 +7,7 @@ from gearman_py.broker.schedules import NoSchedules
 from gearman_py.optional_module import import_optional
 
 FIELDS = 5
+LONGEST = 500  # characters
 
 
 def next_run(cron: str, zone: str, after: float) -> float:
@@ -23,9 +24,9 @@ def next_run(cron: str, zone: str, after: float) -> float:
     try:
         start = datetime.fromtimestamp(after, ZoneInfo(zone))
     except (KeyError, ValueError, OSError):
-        raise ValueError(
-            f"unknown time zone {zone}; expected one such as Europe/Berlin (of the tzdata package)"
-        ) from None
+        raise ValueError(f"unknown time zone {zone}; expected one such as Europe/Berlin") from None
+    if len(cron) > LONGEST:
+        raise ValueError(f"{len(cron)} characters: a crontab expression has at most {LONGEST}")
     if len(cron.split()) != FIELDS:
         raise ValueError(
             f"{cron}: expected five fields: minute, hour, day of the month, month, day of the week"

@@ -1,6 +1,7 @@
 """gearadmin, beyond the C tool; see also tests/interop/test_command_line.py."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -175,6 +176,24 @@ def fail_jobs(address: str, function: str, *workloads: str) -> list[str]:
             worker.say(Packet.WORK_EXCEPTION, handle, f"Timeout: {each}\t".encode())
         assert worker.ask(Packet.GRAB_JOB) == ("NO_JOB",)
     return handles
+
+
+def test_what_fails_while_it_asks_is_not_discarded(
+    gearadmin: Run, program: Any, shared_gearmand: Any
+) -> None:
+    fail_jobs(shared_gearmand.address, "asked", "one", "two")
+    master, terminal = os.openpty()
+    where = ("-h", "127.0.0.1", "-p", str(shared_gearmand.port))
+    asking = program("gearadmin", *where, "--discard-all", "asked", stdin=terminal)
+    question = b"asked: discard 2 jobs that failed? [y/N] "
+    assert asking.stdout.read(len(question)) == question
+    (later,) = fail_jobs(shared_gearmand.address, "asked", "later")
+    os.write(master, b"y\n")
+    assert asking.communicate(timeout=60)[0] == b"2 jobs discarded\n"
+    os.close(master)
+    os.close(terminal)
+    rows = gearadmin("--failed", "asked").stdout.decode().splitlines()
+    assert [row.split("\t")[0] for row in rows] == [later, "."]
 
 
 def test_failed_jobs_are_listed_shown_retried_and_discarded(

@@ -44,6 +44,7 @@ def test_time_that_comes_twice_in_autumn_is_due_once() -> None:
         ("0 5 * *", "UTC", "expected five fields"),
         ("0 0 5 * * *", "UTC", "expected five fields"),
         ("61 5 * * *", "UTC", "Bad minute"),
+        ("9" * 5000 + " 5 * * *", "UTC", "5008 characters: a crontab expression has at most 500"),
         ("0 0 31 2 *", "UTC", "Bad day-of-month"),
         ("0 5 * * *", "Mars/Olympus", "unknown time zone Mars/Olympus"),
         ("0 5 * * *", "../../etc/passwd", "unknown time zone"),

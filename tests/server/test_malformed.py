@@ -99,6 +99,11 @@ def not_for_servers() -> Iterator[Row]:
         packet(Packet.SUBMIT_JOB_SCHED, b"f\0u\00060\0002\0003\0004\0005\0w"),
         error(b"INVALID_ARGUMENT"),
     )
+    yield (
+        "SUBMIT_JOB_SCHED on the seventh weekday, counted from 0",
+        packet(Packet.SUBMIT_JOB_SCHED, b"f\0u\0" + b"0\0" * 4 + b"7\0w"),
+        error(b"INVALID_ARGUMENT"),
+    )
 
 
 def missing_arguments() -> Iterator[Row]:
