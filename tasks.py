@@ -93,7 +93,10 @@ BENCHES = (
 )
 # More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
 SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
-FAST = ("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast")
+FAST = (
+    *("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast"),
+    *("--numprocesses", "3"),  # few of these wait
+)
 WITHOUT_FOLDERS = ("--ignore=tests/lab", "--ignore=tests/interop")  # not even read
 TESTS_FAILED = 1  # pytest's status when all ran and some failed
 RUN_AGAIN_AT_MOST = 3  # files with failed tests

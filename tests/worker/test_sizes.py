@@ -11,6 +11,8 @@ from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJ
 from gearman_py.testing import job, running
 from gearman_py.testing import server as job_server
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 100_000
 OVER = b"x" * (LIMIT + 1)
 TOO_LARGE = rf"ResultTooLarge: a packet of \d+ bytes is over the limit of {LIMIT}"
