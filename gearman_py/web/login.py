@@ -60,7 +60,8 @@ class LoginPages:
             raise HTTPException(404, "Users do not log in here.")
         fields = await read_form(request)
         name, password = fields.get("name", "")[:100], fields.get("password", "")[:1000]
-        keys = f"address {access.address(request)}", f"name {name}"
+        address = access.address(request)
+        keys = access.limit.keys(address, name)
         if wait := access.limit.wait(*keys):
             access.audit(request, "login refused: too many attempts", name)
             text = f"Too many attempts failed. Try again in {wait:.0f} seconds."
@@ -72,7 +73,7 @@ class LoginPages:
         if user is None:
             access.audit(request, "login failed", name)
             return self._show(request, 401, "The name or the password is wrong.")
-        access.limit.forgive(*keys)
+        access.limit.forgive(address, name)
         return self._begin_session(request, name, _own_path(fields.get("next", "/")))
 
     async def enter(self, request: Request) -> Response:

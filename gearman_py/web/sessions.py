@@ -64,6 +64,15 @@ class LoginLimit:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._failures: dict[str, list[float]] = {}
+        self._known: dict[tuple[str, str], None] = {}
+
+    def keys(self, address: str, name: str) -> tuple[str, str]:
+        """What an attempt is counted by: its address, and its name.
+
+        Where a user has logged in from, their name is counted apart, or others could lock them out.
+        """
+        where = f" at {address}" if (address, name) in self._known else ""
+        return f"address {address}", f"name {name}{where}"
 
     def wait(self, *keys: str) -> float:
         """Seconds until the next attempt is allowed; 0: now."""
@@ -84,7 +93,11 @@ class LoginLimit:
         while len(self._failures) > MAX_TRACKED:
             del self._failures[next(iter(self._failures))]
 
-    def forgive(self, *keys: str) -> None:
+    def forgive(self, address: str, name: str) -> None:
         """An attempt succeeded."""
-        for key in keys:
+        for key in self.keys(address, name):
             self._failures.pop(key, None)
+        self._known.pop((address, name), None)
+        self._known[address, name] = None
+        while len(self._known) > MAX_TRACKED:
+            del self._known[next(iter(self._known))]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gearman_py.web.sessions import MAX_FAILURES, MAX_SESSIONS, Sessions
+from gearman_py.web.sessions import MAX_FAILURES, MAX_SESSIONS, LoginLimit, Sessions
 from tests.attacks import attack
 from tests.job_servers import JobServer
 from tests.web.site import OUR_WEB, Site, running_site
@@ -305,3 +305,17 @@ def test_who_logs_in_often_ends_sessions_of_their_own() -> None:
     assert sessions.find(other)
     assert sessions.find(last)
     assert sessions.find(first) is None
+
+
+@attack("peer on the network", "lock an operator out by wrong passwords for their name", "mended")
+def test_wrong_passwords_lock_a_name_where_its_user_has_not_logged_in() -> None:
+    limit = LoginLimit()
+    limit.note_attempt(*limit.keys("10.0.0.1", "alice"))
+    limit.forgive("10.0.0.1", "alice")
+    for number in range(MAX_FAILURES):
+        limit.note_attempt(*limit.keys(f"10.6.6.{number}", "alice"))
+    assert limit.wait(*limit.keys("10.6.6.99", "alice")) > 0
+    assert limit.wait(*limit.keys("10.0.0.1", "alice")) == 0
+    for _ in range(MAX_FAILURES):
+        limit.note_attempt(*limit.keys("10.0.0.1", "alice"))
+    assert limit.wait(*limit.keys("10.0.0.1", "alice")) > 0
