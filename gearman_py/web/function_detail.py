@@ -46,10 +46,10 @@ async def ask_detail(collector: Collector, name: str) -> Detail | None:
     async def ask(server: ServerLook) -> FunctionDetail | None:
         try:
             return await collector.client_of(server).describe_function(raw_name(name))
-        except GearmanError:  # it does not know the function any longer, or the next look says why
+        except GearmanError:  # it does not know the function, or the next look says why
             return None
 
-    servers = [each for each in collector.fleet.answering if each.counts and name in each.functions]
+    servers = [each for each in collector.fleet.answering if each.counts]
     answers = await asyncio.gather(*map(ask, servers))
     found = [answer for answer in answers if answer is not None]
     if not found:

@@ -67,6 +67,7 @@ def test_overview_is_the_sum_of_all_job_servers(site: Site, servers: list[JobSer
             client.do_background("later", b"", at=4102444800.0)
             for _ in range(4):
                 client.do_background("waits")
+        await_true(lambda: site.page("/").notes["Done"] == "12 in the last hour")
         page = site.await_page("/", {"Waiting": "4", "Workers": "1"})
         notes = page.notes
         assert notes["Jobs in"] == f"{7 + 5 + 3 + 1 + 4} in the last hour"
