@@ -166,22 +166,7 @@ def test_our_clients_waiting_jobs_run_on_the_other_server_and_those_that_run_end
     how: str, tmp_path: Path
 ) -> None:
     with two_servers(tmp_path, "--drain-timeout", "60") as (a, b):
-        b.let_go.set()
-        with Client([a.address, b.address]) as client, ThreadPoolExecutor() as threads:
-            workloads = [b"%d" % number for number in range(60)]
-            outcomes = threads.submit(lambda: [*client.map("hold", workloads, ordered=False)])
-            await_true(lambda: a.running("hold") == 4)
-            began = time.monotonic()
-            a.drain(how)
-            await_true(lambda: len(b.done) == 56)
-            assert time.monotonic() - began < 5, "the jobs that run here were not waited for"
-            assert not outcomes.done()
-            a.let_go.set()
-            names = outcomes.result(LIMIT)
-            await_true(a.has_ended)
-            assert client.do("name", b"x") == b"b"
-        assert sorted(names) == [b"a"] * 4 + [b"b"] * 56
-        assert len(a.done + b.done) == 61, "none ran twice"
+        drain_amid_jobs(a, b, how)
 
 
 @pytest.mark.parametrize("how", ["signal", "stop", "reloaded"])
@@ -191,23 +176,32 @@ def test_a_drain_is_the_same_over_tls(how: str, tmp_path: Path) -> None:
     tls = authority.issue("client")
     options = [*words(authority.issue("server")), "--drain-timeout", "60"]
     with two_servers(tmp_path, *options, tls=tls) as (a, b):
-        b.let_go.set()
-        with Client([a.address, b.address], tls=tls) as client, ThreadPoolExecutor() as threads:
-            workloads = [b"%d" % number for number in range(60)]
-            outcomes = threads.submit(lambda: [*client.map("hold", workloads, ordered=False)])
-            await_true(lambda: a.running("hold") == 4)
-            if how == "reloaded":
-                assert run_reload(a.pid).returncode == 0
-                how = "admin"
-            a.drain(how)
-            await_true(lambda: len(b.done) == 56)
-            assert not outcomes.done()
-            a.let_go.set()
-            names = outcomes.result(LIMIT)
-            await_true(a.has_ended)
-            assert client.do("name", b"x") == b"b"
-        assert sorted(names) == [b"a"] * 4 + [b"b"] * 56
-        assert len(a.done + b.done) == 61, "none ran twice"
+        drain_amid_jobs(a, b, how, tls=tls)
+
+
+def drain_amid_jobs(
+    a: DrainedServer, b: DrainedServer, how: str, *, tls: TLS | None = None
+) -> None:
+    """Of 60 jobs, four run on ``a`` as it is drained; the others go to ``b`` at once."""
+    b.let_go.set()
+    with Client([a.address, b.address], tls=tls) as client, ThreadPoolExecutor() as threads:
+        workloads = [b"%d" % number for number in range(60)]
+        outcomes = threads.submit(lambda: [*client.map("hold", workloads, ordered=False)])
+        await_true(lambda: a.running("hold") == 4)
+        if how == "reloaded":
+            assert run_reload(a.pid).returncode == 0
+            how = "admin"
+        began = time.monotonic()
+        a.drain(how)
+        await_true(lambda: len(b.done) == 56)
+        assert time.monotonic() - began < 5, "the jobs that run here were not waited for"
+        assert not outcomes.done()
+        a.let_go.set()
+        names = outcomes.result(LIMIT)
+        await_true(a.has_ended)
+        assert client.do("name", b"x") == b"b"
+    assert sorted(names) == [b"a"] * 4 + [b"b"] * 56
+    assert len(a.done + b.done) == 61, "none ran twice"
 
 
 def test_retiring_over_tls_gives_back_what_waits(tmp_path: Path) -> None:
