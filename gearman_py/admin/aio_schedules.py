@@ -11,8 +11,8 @@ from gearman_py.admin.aio_several import (
     find_owner,
     first_able,
     is_unknown,
-    is_unknown_command,
 )
+from gearman_py.admin.answers import is_unknown_command
 from gearman_py.admin.command_words import encode_name, schedule_facts
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.errors import AdminError

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeGuard, TypeVar
 
 from gearman_py.admin.aio_connection import ask_at_once
 from gearman_py.admin.aio_link import AsyncServerLink
+from gearman_py.admin.answers import is_unknown_command
 from gearman_py.admin.function_detail import FunctionDetail, join_details
 from gearman_py.errors import AdminError, GearmanError, JobTimeout, ServerUnavailable
 
@@ -177,11 +178,6 @@ def find_silent(
 def is_unknown(answer: object) -> TypeGuard[AdminError]:
     """Whether a server said that it does not know the job or the function."""
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
-
-
-def is_unknown_command(answer: object) -> bool:
-    """Whether a server said that it does not know the command, as C gearmand does."""
-    return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
 
 
 def _why_silent(member: AsyncServerLink, answer: object) -> str:

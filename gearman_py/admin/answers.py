@@ -278,9 +278,14 @@ def value_of(server: ServerAddress, line: str) -> str:
     return line.removeprefix("OK").strip()
 
 
+def is_unknown_command(answer: object) -> bool:
+    """Whether a server said that it does not know the command, as C gearmand does."""
+    return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
+
+
 def explain_refused_shutdown(server: ServerAddress, error: AdminError) -> AdminError:
     """Why a server refused to stop."""
-    if "UNKNOWN_COMMAND" not in str(error):
+    if not is_unknown_command(error):
         return error
     return AdminError(
         f"{server}: a server is stopped only through its admin socket, "

@@ -6,6 +6,7 @@ They need a job server of gearman_py. A schedule is at one of several servers.
 
 from typing import Literal
 
+from gearman_py.admin.answers import is_unknown_command
 from gearman_py.admin.command_words import encode_name, schedule_facts
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.admin.sync_link import ServerLink
@@ -14,7 +15,6 @@ from gearman_py.admin.sync_several import (
     find_owner,
     first_able,
     is_unknown,
-    is_unknown_command,
 )
 from gearman_py.errors import AdminError
 

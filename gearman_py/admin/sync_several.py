@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeGuard, TypeVar
 
+from gearman_py.admin.answers import is_unknown_command
 from gearman_py.admin.function_detail import FunctionDetail, join_details
 from gearman_py.admin.sync_connection import ask_at_once
 from gearman_py.admin.sync_link import ServerLink
@@ -174,11 +175,6 @@ def find_silent(members: Sequence[ServerLink], answers: Iterable[object]) -> lis
 def is_unknown(answer: object) -> TypeGuard[AdminError]:
     """Whether a server said that it does not know the job or the function."""
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
-
-
-def is_unknown_command(answer: object) -> bool:
-    """Whether a server said that it does not know the command, as C gearmand does."""
-    return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
 
 
 def _why_silent(member: ServerLink, answer: object) -> str:

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gearman_py.admin.answers import JobRow
 from gearman_py.admin.client import AdminClient
@@ -25,12 +25,6 @@ class FailedRow(NamedTuple):
     reason: str
     server: str
 
-    @classmethod
-    def from_job(cls, job: JobRow) -> "FailedRow":
-        """The row of a job."""
-        facts = job._asdict() | {"failed": format_time(job.failed)}
-        return cls(*(facts[field] for field in cls._fields))
-
 
 def format_time(seconds: float) -> str:
     """Seconds since 1970, as in ISO 8601."""
@@ -39,7 +33,7 @@ def format_time(seconds: float) -> str:
 
 def read_failed(client: AdminClient, options: Namespace) -> list[FailedRow]:
     """All failed jobs of a function, or of all, those that failed last first."""
-    return list(map(FailedRow.from_job, list_failed(client, options.failed, options.reason)))
+    return [make_row(FailedRow, job) for job in list_failed(client, options.failed, options.reason)]
 
 
 class ResultRow(NamedTuple):
@@ -51,16 +45,22 @@ class ResultRow(NamedTuple):
     completed: str
     server: str
 
-    @classmethod
-    def from_job(cls, job: JobRow) -> "ResultRow":
-        """The row of a job."""
-        facts = job._asdict() | {"completed": format_time(job.completed)}
-        return cls(*(facts[field] for field in cls._fields))
-
 
 def read_results(client: AdminClient, options: Namespace) -> list[ResultRow]:
     """The kept results of a function, or of all, those that were complete last first."""
-    return list(map(ResultRow.from_job, _list_all(client, "complete", function=options.results)))
+    return [
+        make_row(ResultRow, job) for job in _list_all(client, "complete", function=options.results)
+    ]
+
+
+Row = TypeVar("Row", FailedRow, ResultRow)
+
+
+def make_row(kind: type[Row], job: JobRow) -> Row:
+    """The row of a job, with times for people."""
+    times = {key: format_time(getattr(job, key)) for key in ("failed", "completed")}
+    facts = job._asdict() | times
+    return kind(*(facts[field] for field in kind._fields))
 
 
 def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]:

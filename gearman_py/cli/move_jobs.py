@@ -15,7 +15,7 @@ from gearman_py import (
     ServerUnavailable,
     Submit,
 )
-from gearman_py.admin.answers import FunctionStats
+from gearman_py.admin.answers import FunctionStats, is_unknown_command
 from gearman_py.admin.client import AdminClient
 from gearman_py.cli.failed_jobs import count_jobs
 from gearman_py.client.arguments import Priority
@@ -142,7 +142,7 @@ def _list_waiting(admin: AdminClient) -> list[WaitingJob]:
     try:
         return [WaitingJob.from_line(line) for line in admin.listing("move jobs")]
     except AdminError as error:
-        if "UNKNOWN_COMMAND" not in str(error):
+        if not is_unknown_command(error):
             raise
         raise AdminError(
             f"{admin.server}: jobs are moved only through the admin socket of a server of "

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from gearman_py.admin.aio import AsyncAdminClient
-from gearman_py.admin.answers import FunctionStats, WorkerInfo, parse_rows
+from gearman_py.admin.answers import FunctionStats, WorkerInfo, is_unknown_command, parse_rows
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.net.servers import ServerAddress
 from gearman_py.web.counters import Baseline, Counters
@@ -182,7 +182,7 @@ async def _ask_functions(client: AsyncAdminClient, look: ServerLook) -> dict[str
     try:
         rows = await client.stats()
     except AdminError as error:
-        if "UNKNOWN_COMMAND" not in str(error):
+        if not is_unknown_command(error):
             raise
     else:
         look.counts = True

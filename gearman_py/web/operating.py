@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from gearman_py.admin.aio import AsyncAdminClient
-from gearman_py.admin.aio_several import is_unknown, is_unknown_command
+from gearman_py.admin.aio_several import is_unknown
+from gearman_py.admin.answers import is_unknown_command
 from gearman_py.errors import AdminError, GearmanError
 from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
