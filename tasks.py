@@ -568,7 +568,7 @@ def _formats(asked: Sequence[str] | None = None) -> list[str]:
     iterable=["only"],
     help={
         "only": "these tests alone: a path, or path::name (repeatable)",
-        "fast": "in little more than a minute: no lab, no peers, nothing slow, few examples of a property",
+        "fast": "in a minute or so: no lab, no peers, nothing slow, few examples of a property",
         "python": "on 3.12, 3.13 or 3.14, as root: only what needs no lab, no peers and no checks",
     },
 )
