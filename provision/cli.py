@@ -5,6 +5,7 @@ becomes a message on stderr and the status its class documents; a traceback mean
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -17,10 +18,41 @@ from invoke.tasks import Task, task
 
 from gearman_py.printable import printable
 from provision.errors import ToolkitError
+from provision.options import BATCH, HOSTS_AT_ONCE
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 UNREAD = 141
+
+HOSTS = {"hosts": "the inventory: a folder such as inventory/prod, a file, or - for standard input"}
+LIMIT = {"limit": "only these hosts or groups, comma-separated; * matches, ! excludes"}
+PART = LIMIT | {
+    "tags": "only resources of these roles or kinds, such as worker, unit, file; comma-separated",
+    "parallel": f"how many hosts at once ({HOSTS_AT_ONCE})",
+}
+OUTPUT = {
+    "verbose": "show each operation as the shell line it equals, and new files whole",
+    "json": "tell what happens as lines of JSON on stdout",
+}
+RELEASE = {
+    "release": "this one, also of an app; tree: those made of this tree and apps (what a host runs)"
+}
+YES = {
+    "yes": "apply without asking",
+    "wait": "seconds to wait for hosts that another run has locked (0)",
+}
+
+ROLL = {
+    **{key: value for key, value in PART.items() if key != "tags"},
+    **OUTPUT,
+    **YES,
+    "batch": f"how many hosts at once after the first: 1, or a share of their group ({BATCH})",
+    "max_fail": "how many hosts may fail before all are put back (0)",
+    "settle": "seconds that a unit must stay up (2)",
+    "gap": "a function may be without a worker for a moment",
+    "again": "also a release that was given up before",
+    "app": "this app of gearman_apps with its workers; all else stays as it is",
+}
 
 Parameters = ParamSpec("Parameters")
 
@@ -85,3 +117,17 @@ def inventory_path(hosts: str) -> Path:
     known = sorted(path.parent for path in ROOT.glob("inventory/*/hosts.yml"))
     names = " or ".join(f"--hosts {path.relative_to(ROOT)}" for path in known)
     raise ToolkitError(f"which hosts? Say {names}")
+
+
+def run_python(*arguments: str, output: int | None = None) -> int:
+    """The exit status of this Python with these arguments, run in the checkout."""
+    with start_python(*arguments, output=output) as process:
+        return process.wait()
+
+
+def start_python(*arguments: str, output: int | None = None) -> subprocess.Popen[bytes]:
+    """As :func:`run_python`, and it goes on; ``output`` is a descriptor for all that it prints."""
+    # Tests start hundreds of processes: without bytecode each would compile our modules again.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

@@ -44,6 +44,8 @@ READ = [
     ROOT / "gearman_py" / "README.md",
     ROOT / "README.md",
     ROOT / "tasks.py",
+    ROOT / "packages" / "tasks.py",
+    ROOT / "tests" / "tasks.py",
 ]
 NAMES = re.compile(r"\bNOBODY\b|\"nobody\"")  # the account and group of that name
 

@@ -15,9 +15,9 @@ from PIL.Image import Resampling
 from gearman_py.functions import webp
 from gearman_py.functions.resize import fit_size, resize
 from provision.lab import programs as local
-from tasks import PEERS
 from tests.bench.resize import php
 from tests.properties import depth
+from tests.tasks import PEERS
 
 
 def picture(size: tuple[int, int], form: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:

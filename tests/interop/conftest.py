@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from provision.lab import programs as local
-from tasks import PEERS
 from tests.job_servers import (
     C_GEARMAND,
     OUR_GEARMAND,
@@ -17,6 +16,7 @@ from tests.job_servers import (
     running_server,
 )
 from tests.ports import reserve_port
+from tests.tasks import PEERS
 from tests.waiting import LIMIT, await_true
 
 
