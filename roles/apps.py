@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from provision.app import apps_of
-from provision.app_source import APPS
-from provision.build import Artifact
 from provision.inventory.host import Host
+from provision.release.app import apps_of
+from provision.release.app_source import APPS
+from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.files import Directory
 from provision.resources.release import OldReleases, Release

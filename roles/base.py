@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from provision.build import Artifact
 from provision.inventory.connection import INTERPRETER
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import workers
+from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.packages import Packages
 from provision.resources.requirement import Clock, Interpreter, Systemd

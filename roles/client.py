@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
+from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.files import template_file
 from roles.environment import environment

@@ -5,12 +5,12 @@ Beside a job server, users who operate use its admin socket. Without users it is
 
 from collections.abc import Iterator
 
-from provision.build import Artifact
 from provision.errors import InventoryError
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import PAGE_LISTEN, is_page_public, page_address, page_url
 from provision.inventory.schedules import ADMIN_SOCKET
 from provision.inventory.schema import USERS
+from provision.release.build import Artifact
 from provision.render import exec_word
 from provision.resources.account import Group
 from provision.resources.base import Resource

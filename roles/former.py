@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from provision.app import apps_of
-from provision.app_source import APPS
-from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.inventory.schedules import ADMIN_SOCKET
+from provision.release.app import apps_of
+from provision.release.app_source import APPS
+from provision.release.build import Artifact
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
 from provision.resources.dashboard import FormerHistory

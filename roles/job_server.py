@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from hashlib import sha256
 
-from provision.build import Artifact
 from provision.inventory.drained import DRAINED, DRAINED_FILE, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import DATABASE, DRIVERS, QUEUE, Queue, queue_of
 from provision.inventory.schedules import ADMIN_SOCKET, schedules
+from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File

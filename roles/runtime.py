@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from provision.build import ON_HOSTS, Artifact
 from provision.inventory.host import Host, Inventory
+from provision.release.build import ON_HOSTS, Artifact
 from provision.resources.account import Group, User
 from provision.resources.base import Resource
 from provision.resources.files import Directory, Link

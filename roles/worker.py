@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from provision.app import FILES, command_line
-from provision.build import Artifact
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import WorkerDefinition, ping_function, workers
+from provision.release.app import FILES, command_line
+from provision.release.build import Artifact
 from provision.render import exec_word
 from provision.resources.base import Resource
 from provision.resources.files import Directory, File

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from gearman_py.config import format_size
-from provision.build import ON_HOSTS
 from provision.fleet import pool
 from provision.fleet.ask_all import AskAll
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.options import Options
+from provision.release.build import ON_HOSTS
 from provision.remote.messages import Question, Unknown
 from provision.report.events import Row
 from provision.wording import format_count

@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from provision.app import apps_of
-from provision.build import Target, built_release, target_of
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
@@ -16,6 +14,8 @@ from provision.fleet.run import Connect
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
 from provision.options import Options
+from provision.release.app import apps_of
+from provision.release.build import Target, built_release, target_of
 from provision.remote.messages import Unknown
 from provision.report.events import Row
 from provision.report.folding import fold_names

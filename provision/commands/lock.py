@@ -21,15 +21,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from provision.app import find_app
-from provision.app_source import App, fetch_source
-from provision.build import OLDEST_PYTHON
-from provision.build import ROOT as CHECKOUT
 from provision.errors import ToolkitError
 from provision.inventory import load as inventory
 from provision.lab.programs import Say
-from provision.python_lock import EXPORTS, OURS, find_lock, find_tool
-from provision.wheel_builders import PipFailed, build_wheel, run_pip
+from provision.release.app import find_app
+from provision.release.app_source import App, fetch_source
+from provision.release.build import OLDEST_PYTHON
+from provision.release.build import ROOT as CHECKOUT
+from provision.release.python_lock import EXPORTS, OURS, find_lock, find_tool
+from provision.release.wheel_builders import PipFailed, build_wheel, run_pip
 
 ABSENT = re.compile(r"(\S+) was not found in the package registry")
 NEWEST_MINOR = 30  # of Python 3, as far as a project's least is looked for

@@ -23,13 +23,13 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.config import format_size
 from gearman_py.testing import server
 from provision.agent.link import ENVIRONMENT
-from provision.app import FILES, build_app, check_app, command_line, find_app
-from provision.app_source import App, uncommitted_files
-from provision.build import ROOT, target_of
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.workers import WorkerDefinition, workers
 from provision.lab.programs import Say
+from provision.release.app import FILES, build_app, check_app, command_line, find_app
+from provision.release.app_source import App, uncommitted_files
+from provision.release.build import ROOT, target_of
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Unknown
 from provision.remote.session import Session

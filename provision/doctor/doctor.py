@@ -11,9 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from provision.app import apps_of, named_app
-from provision.app_source import App
-from provision.build import Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.subject import ClockOffset, HostFacts
 from provision.errors import HostFailed, ToolkitError
@@ -26,6 +23,9 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
+from provision.release.app import apps_of, named_app
+from provision.release.app_source import App
+from provision.release.build import Artifact
 from provision.remote.messages import Unknown
 from provision.remote.session import Session
 from provision.report.events import Finding

@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import Any, Literal, TypeGuard
 
 from gearman_py.config import format_size
-from provision.build import ON_HOSTS, target_of
 from provision.doctor import network_rules as reach
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
 from provision.errors import HostFailed
 from provision.fleet.before_change import FOLDER
+from provision.release.build import ON_HOSTS, target_of
 from provision.remote.messages import Question, Unknown
 from provision.report.denials import find_denials
 from provision.report.events import Finding

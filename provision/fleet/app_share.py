@@ -5,10 +5,10 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
-from provision.app import apps_of, find_app
 from provision.inventory.document import Table
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import workers
+from provision.release.app import apps_of, find_app
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
 from provision.resources.former_apps import FormerApps

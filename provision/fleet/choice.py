@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provision.build import target_of
 from provision.errors import HostFailed
 from provision.fleet.past_runs import BACK, PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
-from provision.release_manifest import must_fit
+from provision.release.build import target_of
+from provision.release.manifest import must_fit
 from provision.remote.messages import Answer, Unknown
 from provision.resources.base import Answers
 

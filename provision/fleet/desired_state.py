@@ -6,15 +6,6 @@ from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
-from provision.app import build_app, built_app
-from provision.app_source import App, uncommitted_files
-from provision.build import (
-    Artifact,
-    build_release,
-    built_release,
-    named_release,
-    target_of,
-)
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet import tags
 from provision.fleet.app_share import share_of_app, without_app
@@ -22,7 +13,16 @@ from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
 from provision.options import Options
-from provision.release_manifest import must_fit
+from provision.release.app import build_app, built_app
+from provision.release.app_source import App, uncommitted_files
+from provision.release.build import (
+    Artifact,
+    build_release,
+    built_release,
+    named_release,
+    target_of,
+)
+from provision.release.manifest import must_fit
 from provision.report.events import Building
 from provision.report.reporter import Reporter
 from provision.resources.base import Resource

@@ -9,7 +9,6 @@ finished by the same command. Others take the schedules of the inventory that it
 from dataclasses import replace
 from pathlib import Path
 
-from provision.build import ON_HOSTS, Artifact
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.begin import begin_changes
@@ -21,6 +20,7 @@ from provision.inventory.drained import DRAINED
 from provision.inventory.host import Host, Inventory
 from provision.inventory.schedules import schedules
 from provision.options import Options
+from provision.release.build import ON_HOSTS, Artifact
 from provision.report.folding import fold_names
 from provision.resources.base import Answers, Resource
 from provision.resources.schedules import ServerSchedules

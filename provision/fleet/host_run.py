@@ -8,13 +8,13 @@ from threading import Event
 
 from provision import plan
 from provision.agent.signed import UNSIGNED
-from provision.build import Artifact
 from provision.errors import HostFailed, Interrupted
 from provision.fleet.pool import describe_operator
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.signing import with_signatures
 from provision.inventory.host import Host
 from provision.plan import Plan
+from provision.release.build import Artifact
 from provision.remote.messages import Operation, OperationOutcome
 from provision.remote.session import Session
 from provision.report.denials import find_denials

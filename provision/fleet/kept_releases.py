@@ -6,14 +6,14 @@ The files of an app may have gone on since. A worker that needs them waits for a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from provision.app import FILES, app_workers, apps_of, check_app
-from provision.app_source import App
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet.health_check import started_workers
 from provision.fleet.host_run import HostRun
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Run
 from provision.inventory.workers import WorkerDefinition
+from provision.release.app import FILES, app_workers, apps_of, check_app
+from provision.release.app_source import App
 from provision.remote.messages import Question
 
 

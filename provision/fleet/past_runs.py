@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from provision.build import ON_HOSTS
 from provision.errors import Interrupted, ToolkitError
 from provision.fleet.host_run import HostRun
 from provision.fleet.pool import describe_operator
+from provision.release.build import ON_HOSTS
 from provision.remote.messages import Question
 
 HISTORY_FILE = "/var/lib/gearman-deploy/history.jsonl"

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provision.app import named_app
-from provision.app_source import APPS
-from provision.build import ON_HOSTS, Artifact, named_release
+from provision.release.app import named_app
+from provision.release.app_source import APPS
+from provision.release.build import ON_HOSTS, Artifact, named_release
 from provision.remote.messages import Question
 
 

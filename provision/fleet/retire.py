@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from provision.build import Artifact, named_release
 from provision.errors import InventoryError, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.begin import begin_changes
@@ -22,6 +21,7 @@ from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
 from provision.inventory.host import Host, Inventory
 from provision.options import Options
+from provision.release.build import Artifact, named_release
 from provision.report.folding import fold_names
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers

@@ -15,9 +15,6 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
-from provision.app import app_workers, apps_of, check_app
-from provision.app_source import App
-from provision.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import past_runs
 from provision.fleet import pool as hosts
@@ -34,6 +31,9 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.schedules import SCHEDULES_QUESTION, find_schedules, place_schedules
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
+from provision.release.app import app_workers, apps_of, check_app
+from provision.release.app_source import App
+from provision.release.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned

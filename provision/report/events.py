@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from provision.build import Target
 from provision.errors import ToolkitError
 from provision.plan import Plan
+from provision.release.build import Target
 from provision.remote.messages import OperationOutcome
 from provision.resources.base import Change
 

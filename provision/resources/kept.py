@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
-from provision.build import ON_HOSTS
+from provision.release.build import ON_HOSTS
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Resource
 from provision.resources.files import Link

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gearman_py.config import format_size
-from provision.build import ON_HOSTS, Artifact
+from provision.release.build import ON_HOSTS, Artifact
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import Link

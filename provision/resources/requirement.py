@@ -6,7 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from ipaddress import ip_address
 
-from provision.release_manifest import read_manifest
+from provision.release.manifest import read_manifest
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.release import Release

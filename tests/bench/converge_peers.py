@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from provision.build import Artifact
 from provision.inventory import load as inventory
 from provision.lab import lab
 from provision.lab.base import USER
+from provision.release.build import Artifact
 from provision.resources.files import File
 from roles import ROLES
 

@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 
 from gearman_py.config import format_size
-from provision.build import ROOT
 from provision.fleet import begin, deploy
 from provision.options import Options
+from provision.release.build import ROOT
 from roles import ROLES
 from tests.lab.hosts import INVENTORY, manifest, root
 

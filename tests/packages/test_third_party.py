@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from provision.build import _locked_wheels
 from provision.inventory.queue import DRIVERS
+from provision.release.build import _locked_wheels
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| `([\w-]+)` \| ([^|]+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)

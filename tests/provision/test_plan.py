@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision import plan
-from provision.build import Artifact
 from provision.errors import ToolkitError
+from provision.release.build import Artifact
 from provision.remote.messages import Operation, Unknown
 from provision.resources.account import Group, User
 from provision.resources.base import Problem, Resource

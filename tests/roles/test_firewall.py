@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from provision.build import named_release
 from provision.errors import InventoryError
 from provision.inventory import load as inventory
+from provision.release.build import named_release
 from provision.resources.firewall import Firewall
 from roles.job_server import job_server
 

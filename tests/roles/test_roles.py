@@ -15,12 +15,12 @@ from gearman_py.broker import snapshot
 from gearman_py.functions import BUNDLED
 from gearman_py.server import reload_channel
 from provision import plan
-from provision.build import Artifact
 from provision.errors import InventoryError
 from provision.fleet.app_share import share_of_app, without_app
 from provision.fleet.waves import served_functions
 from provision.inventory import load as inventory
 from provision.inventory.host import Inventory
+from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.health import Health, WorkerHealth
 from provision.resources.program import Program, ProgramHealth

@@ -15,7 +15,6 @@ import pytest
 from gearman_py import AdminClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from provision.build import ON_HOSTS, Artifact
 from provision.doctor import host_rules as checks
 from provision.doctor.host_rules import LAST, SAID, SINCE
 from provision.doctor.subject import ClockOffset, HostFacts
@@ -24,6 +23,7 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory import load as inventory
 from provision.options import Options
 from provision.pki import authority_of
+from provision.release.build import ON_HOSTS, Artifact
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import AGENT, Session
 from provision.report.events import Finding

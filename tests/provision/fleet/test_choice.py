@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from provision import build
-from provision.build import ON_HOSTS
 from provision.fleet import choice, release_track
+from provision.release import build
+from provision.release.build import ON_HOSTS
 from tests.provision.fake_host import FakeHost
 
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from provision import app
-from provision.build import ON_HOSTS, named_release
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track
 from provision.fleet.before_change import FOLDER, NOTE
@@ -26,6 +24,8 @@ from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
 from provision.options import Options
+from provision.release import app
+from provision.release.build import ON_HOSTS, named_release
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES

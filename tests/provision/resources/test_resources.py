@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from provision.build import Artifact
 from provision.inventory.queue import Queue
+from provision.release.build import Artifact
 from provision.resources.account import FormerAccount, FormerGroup, Group, UnneededAccount, User
 from provision.resources.base import Change, Problem, Resource
 from provision.resources.files import Directory, File, Link

@@ -21,8 +21,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
 
-from provision.build import Target
 from provision.errors import HostFailed, ToolkitError
+from provision.release.build import Target
 
 NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "requirements.txt")  # the first that is there
 PIP_HASHES = ("sha256", "sha384", "sha512")

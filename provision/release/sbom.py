@@ -12,7 +12,7 @@ from typing import Any
 from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 
-from provision.wheel_file import read_wheel
+from provision.release.wheel_file import read_wheel
 
 SBOM = "sbom.cdx.json"
 

@@ -4,8 +4,8 @@ import json
 import tarfile
 from typing import Any
 
-from provision.build import Artifact, Target
 from provision.errors import HostFailed
+from provision.release.build import Artifact, Target
 
 
 def read_manifest(artifact: Artifact) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.app import build_app
-from provision.app_source import App
-from provision.build import Target, fetch_wheels
-from provision.build_cache import UNUSED_AGE
+from provision.release.app import build_app
+from provision.release.app_source import App
+from provision.release.build import Target, fetch_wheels
+from provision.release.build_cache import UNUSED_AGE
 from tests.attacks import attack
 from tests.provision.small_wheels import locked_line, make_wheel
 

@@ -26,15 +26,15 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from provision import sbom, wheel_builders
 from provision.atomic_write import write_atomically
-from provision.build_cache import mark_used, prune_oldest, prune_unused, read_digest
 from provision.errors import HostFailed, ToolkitError
 from provision.file_lock import file_lock
-from provision.sbom import SBOM, make_sbom
-from provision.wheel_builders import PipFailed, build_wheel, run_pip
+from provision.release import sbom, wheel_builders
+from provision.release.build_cache import mark_used, prune_oldest, prune_unused, read_digest
+from provision.release.sbom import SBOM, make_sbom
+from provision.release.wheel_builders import PipFailed, build_wheel, run_pip
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ON_HOSTS = "/opt/gearman"
 # Of pyproject.toml: one release is for hosts of every kind.
 EXTRAS = ("server", "schedules", "resize", "web")

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from provision.build import build_release, built_release, named_release, target_of
 from provision.errors import HostFailed, ToolkitError
-from provision.release_manifest import must_fit
+from provision.release.build import build_release, built_release, named_release, target_of
+from provision.release.manifest import must_fit
 from tests.attacks import attack
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 FACTS: dict[str, Any] = {
     "python": [3, 11, 2],
     "machine": "x86_64",
@@ -67,8 +67,9 @@ def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -
 def test_runs_from_one_checkout_build_a_release_once(tmp_path: Path) -> None:
     folder = tree(tmp_path / "tree")
     (folder / ".cache" / "wheels").unlink()
-    build = "from tests.provision.test_build import *; print(build_release(TARGET, Path(argv[1])))"
-    command = [sys.executable, "-c", f"from sys import argv; {build}", str(folder)]
+    names = "from sys import argv; from tests.provision.release.test_build import *"
+    build = f"{names}; print(build_release(TARGET, Path(argv[1])))"
+    command = [sys.executable, "-c", build, str(folder)]
     runs = [
         subprocess.Popen(command, cwd=PROJECT, stdout=PIPE, stderr=PIPE, text=True)
         for _ in range(3)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from provision import app as app_module
-from provision import app_source
-from provision.app import build_app, built_app, check_app, named_app
-from provision.app_source import App, fetch_source, source_files, uncommitted_files
 from provision.errors import ToolkitError
 from provision.inventory.workers import WorkerDefinition
+from provision.release import app as app_module
+from provision.release import app_source
+from provision.release.app import build_app, built_app, check_app, named_app
+from provision.release.app_source import App, fetch_source, source_files, uncommitted_files
 from tests.attacks import attack
 
 

@@ -14,11 +14,11 @@ from shutil import rmtree
 import pytest
 
 from provision.agent.system import describe_system
-from provision.app import build_app
-from provision.app_source import App
-from provision.build import build_release, target_of
 from provision.commands.lock import lock
 from provision.errors import ToolkitError
+from provision.release.app import build_app
+from provision.release.app_source import App
+from provision.release.build import build_release, target_of
 from tests.provision.small_wheels import make_project, make_wheel
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from provision.app_source import (
+from provision.atomic_write import write_atomically
+from provision.errors import ToolkitError
+from provision.file_lock import file_lock
+from provision.inventory.host import Host
+from provision.inventory.workers import WorkerDefinition, workers
+from provision.release.app_source import (
     App,
     copy_files,
     fetch_source,
@@ -27,14 +32,9 @@ from provision.app_source import (
     source_files,
     walk_files,
 )
-from provision.atomic_write import write_atomically
-from provision.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
-from provision.build_cache import prune_oldest, prune_unused, read_digest
-from provision.errors import ToolkitError
-from provision.file_lock import file_lock
-from provision.inventory.host import Host
-from provision.inventory.workers import WorkerDefinition, workers
-from provision.sbom import SBOM, make_sbom
+from provision.release.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
+from provision.release.build_cache import prune_oldest, prune_unused, read_digest
+from provision.release.sbom import SBOM, make_sbom
 from provision.wording import nearest_hint
 
 FILES = "app"  # the folder of a release that holds them
@@ -120,7 +120,7 @@ def check_app(app: App, needing: Iterable[WorkerDefinition] = ()) -> None:
             _check_words(app, worker, files)
     if app.python:
         # which most commands start without
-        from provision.python_app import check_dependencies, require_lock
+        from provision.release.python_app import check_dependencies, require_lock
 
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)
@@ -198,7 +198,7 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
         _run_build(app, tree)
         manifest: dict[str, object] = {"app": app.name}
         if app.python and target:
-            from provision.python_app import add_wheels, require_lock
+            from provision.release.python_app import add_wheels, require_lock
 
             with _named(app):
                 lock = require_lock(app.name, app.source, app.lock)
@@ -236,7 +236,7 @@ def _note_path(app: App, root: Path, target: Target | None) -> Path:
     for module in ("app.py", "app_source.py", "python_app.py", "python_lock.py"):
         hashed.update(Path(__file__).with_name(module).read_bytes())
     if app.python and target:
-        from provision.python_app import require_lock
+        from provision.release.python_app import require_lock
 
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)

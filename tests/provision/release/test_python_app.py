@@ -16,10 +16,10 @@ import pytest
 from gearman_py import Client
 from gearman_py.testing import server
 from provision.agent.system import describe_system
-from provision.app import build_app, check_app
-from provision.app_source import App
-from provision.build import Target, build_release, target_of
 from provision.errors import HostFailed, ToolkitError
+from provision.release.app import build_app, check_app
+from provision.release.app_source import App
+from provision.release.build import Target, build_release, target_of
 from provision.remote.messages import Operation
 from tests.provision.local import session
 from tests.provision.small_wheels import MODULE, locked_line, make_project, make_wheel

@@ -18,10 +18,10 @@ from functools import cache
 from pathlib import Path
 
 from gearman_py.printable import printable
-from provision.build import ON_HOSTS, ROOT
-from provision.build_cache import mark_used
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
+from provision.release.build import ON_HOSTS, ROOT
+from provision.release.build_cache import mark_used
 
 APPS = f"{ON_HOSTS}/apps"
 SHOWN = 3  # names of files that differ
@@ -145,7 +145,7 @@ def _lock_path(app: App) -> str:
     """The path of the lock in an app's folder, from the top of its repository, if it has one."""
     if not app.python or app.lock:
         return ""
-    from provision.python_lock import find_lock  # which most commands start without
+    from provision.release.python_lock import find_lock  # which most commands start without
 
     lock = find_lock(app.source)
     return _git(app, "rev-parse", "--show-prefix").strip() + lock.name if lock else ""

@@ -21,7 +21,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from provision.build import (
+from provision.errors import HostFailed, ToolkitError
+from provision.release.build import (
     INSTALLER,
     ROOT,
     Target,
@@ -30,8 +31,7 @@ from provision.build import (
     kept_wheels,
     list_wheels,
 )
-from provision.errors import HostFailed, ToolkitError
-from provision.python_lock import (
+from provision.release.python_lock import (
     OURS,
     LockedPackage,
     PackageLock,
@@ -40,8 +40,8 @@ from provision.python_lock import (
     read_lock,
     tags_of,
 )
-from provision.wheel_builders import PipFailed, run_pip
-from provision.wheel_file import read_wheel
+from provision.release.wheel_builders import PipFailed, run_pip
+from provision.release.wheel_file import read_wheel
 
 ALWAYS = (OURS, "uvloop")  # of our own release; what the lock names comes from there
 ANY = Target((3, 11), "x86_64", (2, 36))  # to read a lock before hosts are asked
