@@ -32,6 +32,12 @@ class Plan:
         first = sum(_is_early(change) for change in self.changes)
         return len(kinds) - kinds[::-1].index("release") if "release" in kinds else first
 
+    @property
+    def for_trial(self) -> int:
+        """How many come first: those that are staged, and what a trial needs beside."""
+        needed = [place for place, change in enumerate(self.changes, 1) if change.for_trial]
+        return max([self.staged, *needed])
+
 
 def questions_of(resources: Iterable[Resource]) -> list[Question]:
     """Every question once, in the order first asked. Raises :class:`ValueError` for a wrong one."""

@@ -38,14 +38,18 @@ def moves_servers(host_run: HostRun) -> bool:
 def try_workers(run: Run, host_run: HostRun, before: Before, *, at_former: bool = False) -> None:
     """Have each worker that is to be started tried as it will be. Raises :class:`HostFailed`.
 
-    ``at_former``: at the job servers that it serves, while those that it will serve do not listen.
-    What comes before that in the host's plan is applied: what a worker needs. If the trial fails,
-    workers that an interrupted run has left half changed are put back.
+    ``at_former``: at the job servers that it serves, while those that it will serve do not listen;
+    one of these may be on the host itself, and stays as it is. Otherwise what comes before workers
+    in the host's plan is applied. If the trial fails, workers that an interrupted run has left half
+    changed are put back.
     """
-    workers = worker_units(host_run)
-    units = [each for each in host_run.resources if isinstance(each, Unit) and each.name in workers]
-    touched = [(each.name, each.file.path, each.current.path) for each in units]
-    host_run.apply_before(frozenset().union(*touched))
+    if at_former:
+        host_run.apply_for_trial()
+    else:
+        workers, known = worker_units(host_run), host_run.resources
+        units = [each for each in known if isinstance(each, Unit) and each.name in workers]
+        touched = [(each.name, each.file.path, each.current.path) for each in units]
+        host_run.apply_before(frozenset().union(*touched))
     if host_run.is_tried:  # until these workers change, none is served
         return
     healths = at_former_servers(host_run) if at_former else health_resources(host_run)

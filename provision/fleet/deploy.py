@@ -161,7 +161,7 @@ def _try_before_servers(run: Run, pending: Mapping[str, HostRun]) -> list[str]:
     """
     well = [each for each in pending.values() if run.is_well(each)]
     servers = list(filter(changes_server, well))
-    tried = [each for each in well if each not in servers and changes_workers(each)][:1]
+    tried = sorted(filter(changes_workers, well), key=servers.__contains__)[:1]
     if not servers or not any(map(moves_servers, tried)):
         return []
 

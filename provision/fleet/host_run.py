@@ -1,6 +1,6 @@
 """A host within a run: what it should be, what is left to change, and how that is changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -109,7 +109,14 @@ class HostRun:
             arguments = change.operation.arguments
             return touched.isdisjoint((arguments.get("name"), arguments.get("path")))
 
-        for change in takewhile(is_before, self.plan.changes[self.begun :]):
+        self._begin_with(takewhile(is_before, self.plan.changes[self.begun :]))
+
+    def apply_for_trial(self) -> None:
+        """Apply what a trial needs, and nothing that the host's own job server is concerned by."""
+        self._begin_with(self.plan.changes[self.begun : self.plan.for_trial])
+
+    def _begin_with(self, changes: Iterable[Change]) -> None:
+        for change in changes:
             self.go_on()
             self._apply([change])
             self.begun += 1

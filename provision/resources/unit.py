@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from provision.agent.ours import MARKS
 from provision.remote.messages import Operation, Question
 from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
@@ -329,8 +330,16 @@ def unit_change(
 
 def _lift_overrides(overrides: Mapping[str, str | None]) -> Iterator[Change]:
     for path, content in overrides.items():
-        why = "it masks the unit" if content is None else "it changes the unit from outside"
-        yield removal_change(path, content and hide_settings(content), why)
+        yield removal_change(path, content and hide_settings(content), _why_lifted(path, content))
+
+
+def _why_lifted(path: str, content: str | None) -> str:
+    if content is None:
+        return "it masks the unit"
+    own = str(PurePosixPath(path).parent) == FOLDER  # and not a drop-in
+    if own and content.encode().startswith(MARKS):
+        return "the inventory gives it no settings of its own"
+    return "it changes the unit from outside"
 
 
 def _release_of(program: str | None) -> str:

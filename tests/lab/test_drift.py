@@ -152,7 +152,7 @@ ROUNDS = {
             "worker1",
             f"cp {WORKER} {UNITS}/{WORKERS[1]}; echo Nice=5 >> {UNITS}/{WORKERS[1]};"
             f"systemctl daemon-reload; systemctl restart {WORKERS[1]}",
-            f"- file {UNITS}/{WORKERS[1]}  (it changes the unit from outside)",
+            f"- file {UNITS}/{WORKERS[1]}  (the inventory gives it no settings of its own)",
             RELOAD,
             f"~ restart {WORKERS[1]}  ({CHANGES})",
         ),

@@ -117,6 +117,32 @@ def test_workers_are_tried_before_a_job_server_moves(
     assert set(fleet.words().values()) == {(True, True)}
 
 
+def test_workers_beside_a_job_server_are_tried_before_it_moves(
+    fleet: FleetOfCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fleet.folder / "hosts.yml").write_text(
+        "all: {children: {job_server: {hosts: {w1: {gearman_listen: 10.0.0.1}}}, "
+        "worker: {hosts: {w1: }}, client: {hosts: {w1: , client: }}}}"
+    )
+    for host in ("w1", "client"):
+        fleet.sessions[host].host.addresses = ["10.0.0.1"]
+    assert fleet.deploy() == 0
+    fleet.told.clear()
+    before = fleet.sessions["w1"].host.paths.copy()
+    (fleet.folder / "group_vars" / "all.yml").write_text("gearman_port: 4731\n")
+    fleet.say("-c")
+    fleet.sessions["w1"].fails = tries_at_port(4730)
+    assert fleet.deploy() == RolledBack.status
+    assert "given up, before any job server or worker was touched" in capsys.readouterr().out
+    assert fleet.told == []
+    changed = {k for k, v in fleet.sessions["w1"].host.paths.items() if before.get(k) != v}
+    assert changed <= {"/var/lib/gearman-deploy/before"}
+
+    fleet.sessions["w1"].fails = tries_at_port(4731)
+    assert fleet.deploy() == 0
+    assert fleet.told[:2] == ["w1 stop", "w1 restart"]
+
+
 def test_workers_that_do_not_run_are_tried_at_the_job_servers_to_come_alone(
     fleet: FleetOfCommands,
 ) -> None:

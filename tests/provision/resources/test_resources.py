@@ -352,6 +352,15 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         ],
     ),
     (
+        ONE,
+        [unit(config="c1"), {MASK: "# Made by the deploy: ...\n[Service]\n"}, kept("2"), OK, {}],
+        [
+            f"- file {MASK} (the inventory gives it no settings of its own)",
+            "~ daemon-reload (unit files changed)",
+            "~ restart app@1.service (it runs with another configuration)",
+        ],
+    ),
+    (
         UNIT,
         [unit(), {DROP_IN: "[Service]\n"}],
         ["~ restart app.service (what it was started from is replaced)"],
