@@ -1,8 +1,9 @@
 """The numbers of a server's answers; what makes no sense is refused."""
 
+from gearman_py.protocol.numbers import MAX_EPOCH
+
 # The sums over a fleet's functions and servers are integers of 64 bits in the dashboard's history.
 LARGEST = 2**48
-LATEST = 253402300799  # the end of the year 9999, the last time that a job can be submitted for
 
 
 def parse_count(text: str) -> int:
@@ -22,8 +23,8 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_moment(text: str) -> float:
-    """A time in seconds since 1970. Raises ValueError if it is not one, or after ``LATEST``."""
+    """A time in seconds since 1970. Raises ValueError if it is not one, or after ``MAX_EPOCH``."""
     value = float(text)
-    if not 0 <= value <= LATEST:
+    if not 0 <= value <= MAX_EPOCH:
         raise ValueError(f"{text} is not a time in seconds since 1970")
     return value

@@ -10,13 +10,13 @@ from operator import attrgetter
 from gearman_py.broker import failed_commands, job_changes, schedule_commands, steering
 from gearman_py.broker.job_listing import list_jobs, show_job
 from gearman_py.broker.moving import is_moved, move_jobs
-from gearman_py.broker.numbers import decimal
 from gearman_py.broker.results import show_result
 from gearman_py.broker.returning import drain
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
 from gearman_py.broker.stats import find_function, list_stats, show_function
+from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.

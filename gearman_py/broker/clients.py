@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
-from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.results import find_outcome, get_result
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer, ReduceJob, coalesces_on
 from gearman_py.protocol.codec import response
+from gearman_py.protocol.numbers import MAX_EPOCH, decimal
 from gearman_py.protocol.packets import JOB_CREATED, Packet
 
 Handler = Callable[[Rules, Peer, Sequence[bytes]], None]

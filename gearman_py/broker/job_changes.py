@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from copy import copy
 
-from gearman_py.broker.numbers import MAX_EPOCH
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer
+from gearman_py.protocol.numbers import MAX_EPOCH
 from gearman_py.protocol.text import OK, error
 
 PRIORITIES = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}

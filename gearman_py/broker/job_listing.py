@@ -19,11 +19,11 @@ from gearman_py.broker.failed_commands import find_failed, parse_filters
 from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.kept_results import KeptResult
 from gearman_py.broker.moving import find_due_times
-from gearman_py.broker.numbers import decimal
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 from gearman_py.broker.stats import find_function
+from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.text import error, parse_pairs, printable
 
 USUAL_ROWS, MAX_ROWS = 100, 1000

@@ -12,12 +12,12 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 
 from gearman_py.broker.kept_results import KeptResult, make_result_record
-from gearman_py.broker.numbers import decimal
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.broker.stored_jobs import keep_result
 from gearman_py.protocol.codec import response, response_parts
+from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.packets import WORK_COMPLETE, Packet
 from gearman_py.protocol.text import error, printable
 

@@ -11,7 +11,6 @@ from gearman_py.broker import counts
 from gearman_py.broker.failed_jobs import MAX_REASON, FailedJob, make_failed_record
 from gearman_py.broker.limits import MAX_TIMEOUTS, SLICE
 from gearman_py.broker.lost_jobs import LostJobs
-from gearman_py.broker.numbers import MAX_EPOCH
 from gearman_py.broker.outbox import explain_refusal
 from gearman_py.broker.pending_changes import CommitGroup
 from gearman_py.broker.queues import Queues
@@ -26,6 +25,7 @@ from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.broker.stored_jobs import keep_failed
 from gearman_py.protocol import text as text_protocol
 from gearman_py.protocol.codec import response
+from gearman_py.protocol.numbers import MAX_EPOCH
 from gearman_py.protocol.packets import Packet
 
 # Why an attempt ended, for those that read about a failed job.

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER, NAMES_OF_WORKER
-from gearman_py.broker.numbers import MAX_EPOCH, decimal
 from gearman_py.broker.results import end_complete
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
 from gearman_py.protocol.codec import response, response_parts
+from gearman_py.protocol.numbers import MAX_EPOCH, decimal
 from gearman_py.protocol.packets import JOB_ASSIGN, JOB_ASSIGN_UNIQ, WORK_COMPLETE, Packet
 
 NO_JOB = response(Packet.NO_JOB)

@@ -5,6 +5,7 @@ chunks. Anything else is refused with the status that HTTP has for it.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
@@ -54,18 +55,22 @@ class Request:
         return "close" not in options and (self.minor == 1 or "keep-alive" in options)
 
     @property
-    def is_of_another_site(self) -> bool:
-        """Whether a browser sends it for a page of another site (Fetch Metadata, RFC 6454)."""
-        if (site := self.headers.get("sec-fetch-site")) is not None:
-            return site not in ("none", "same-origin")
-        origin = self.headers.get("origin")
-        return origin is not None and origin.partition("://")[2] != self.headers.get("host")
-
-    @property
     def name(self) -> bytes:
         """The name of the function: the decoded path of the target, without a query."""
         target = re.sub(r"^https?://[^/?]*", "", self.target, flags=re.IGNORECASE)
         return unquote_to_bytes(target.partition("?")[0].lstrip("/"))
+
+
+def is_of_another_site(headers: Mapping[str, str]) -> bool:
+    """Whether a browser sends a request with these headers for a page of another site.
+
+    Where it tells that itself (Fetch Metadata), that decides: behind a proxy the host may be named
+    otherwise. Older browsers, and pages over plain HTTP, tell the origin alone (RFC 6454).
+    """
+    if (site := headers.get("sec-fetch-site")) is not None:
+        return site not in ("none", "same-origin")
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 @dataclass

@@ -11,7 +11,15 @@ from http import HTTPStatus
 from gearman_py import __version__
 from gearman_py.broker.state import Peer
 from gearman_py.protocol.codec import RESPONSE, Decoder
-from gearman_py.protocol.http import CONTINUE, HEAD_LIMIT, Reader, Refused, Request, answer
+from gearman_py.protocol.http import (
+    CONTINUE,
+    HEAD_LIMIT,
+    Reader,
+    Refused,
+    Request,
+    answer,
+    is_of_another_site,
+)
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import Connection, log
 from gearman_py.server.listener import TURN, Listener
@@ -75,7 +83,7 @@ class HTTPConnection(Connection):
         return None
 
     def _begin_request(self, request: Request) -> None:
-        if request.is_of_another_site:
+        if is_of_another_site(request.headers):
             raise Refused(HTTPStatus.FORBIDDEN, "pages of other sites cannot submit jobs")
         if not request.name:
             if request.method != "HEAD":

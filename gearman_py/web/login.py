@@ -2,12 +2,13 @@
 
 import asyncio
 from typing import Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from gearman_py.protocol.http import is_of_another_site
 from gearman_py.web.access import COOKIE, Access
 from gearman_py.web.sessions import LIFETIME
 
@@ -36,10 +37,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
 def check_origin(request: Request) -> None:
     """Refuse a form that another site sent. Raises HTTPException 403."""
-    origin = request.headers.get("origin")
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
-    if not same or site not in ("same-origin", "none"):
+    if is_of_another_site(request.headers):
         raise HTTPException(403, "The form came from another site.")
 
 

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gearman_py.protocol.codec import request
+from gearman_py.protocol.packets import Packet
 from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
 from tests.waiting import LIMIT, await_true
+
+LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
 
 
 def run_reload(
@@ -51,3 +55,46 @@ class Server:
     def end(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
         await_true(lambda: not Path(f"/proc/{self.pid}").exists())
+
+
+def converse_over_reload(server: Server, connect: Callable[[], Peer]) -> list[Peer]:
+    """Reload the server under peers in all states, which go on; return them, the last one idle."""
+    connections = [connect() for _ in range(8)]
+    first, second, running, asleep, half, slow, operator, idle = connections
+    _, handle = first.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w")
+    second.ask(Packet.OPTION_REQ, b"exceptions")
+    assert second.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w") == ("JOB_CREATED", handle)
+    running.say(Packet.SET_CLIENT_ID, b"me")
+    running.say(Packet.CAN_DO_TIMEOUT, b"f", b"60000")
+    assert running.ask(Packet.GRAB_JOB)[1] == handle
+    running.say(Packet.WORK_STATUS, handle, b"1", b"3")
+    assert first.hear() == second.hear() == ("WORK_STATUS", handle, b"1", b"3")
+    asleep.say(Packet.CAN_DO, b"g")
+    asleep.say(Packet.PRE_SLEEP)
+    echo = request(Packet.ECHO_REQ, b"whole")
+    half.socket.sendall(echo + echo[:7])
+    assert half.hear() == ("ECHO_RES", b"whole")
+    slow.say(Packet.ECHO_REQ, bytes(LARGE))
+    slow.say(Packet.ECHO_REQ, b"next")
+    assert operator.command("maxqueue g 5") == b"OK\r\n"
+    workers = operator.command("workers")
+    stats = operator.command("stats")
+
+    server.reload()
+
+    await_true(lambda: operator.command("workers") == workers)
+    assert operator.command("stats").split(b"\t")[:5] == stats.split(b"\t")[:5]
+    assert idle.ask(Packet.GET_STATUS, handle)[1:] == (handle, b"1", b"1", b"1", b"3")
+    running.say(Packet.WORK_EXCEPTION, handle, b"why")
+    assert first.hear() == ("WORK_FAIL", handle)
+    assert second.hear() == ("WORK_EXCEPTION", handle, b"why")
+    half.socket.sendall(echo[7:])
+    assert half.hear() == ("ECHO_RES", b"whole")
+    assert idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")[0] == "JOB_CREATED"
+    assert asleep.hear() == ("NOOP",)
+    assert slow.hear() == ("ECHO_RES", bytes(LARGE))
+    assert slow.hear() == ("ECHO_RES", b"next")
+    for _ in range(5):
+        last = idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")
+    assert last[:2] == ("ERROR", b"QUEUE_ERROR"), "the limit of a function"
+    return connections

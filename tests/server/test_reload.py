@@ -18,7 +18,6 @@ import pytest
 
 from gearman_py import AdminClient, Client
 from gearman_py.broker import snapshot
-from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.reload_channel import (
     FORMAT,
@@ -34,13 +33,12 @@ from tests.attacks import attack
 from tests.interop.programs import KINDS, command
 from tests.job_servers import OUR_GEARMAND, Address
 from tests.peer import Peer
-from tests.server.reloaded import Server, run_reload
+from tests.server.reloaded import Server, converse_over_reload, run_reload
 from tests.waiting import LIMIT, await_result, await_true
 
 Connect = Callable[..., Peer]
 pytestmark = pytest.mark.slow
 
-LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
 # Seconds after which the server gives a new program up, in the tests that wait for it.
 SHORT_PAUSE = 1
 IMPATIENT = f"""
@@ -83,46 +81,9 @@ def connect() -> Iterator[Callable[[Address], Peer]]:
 
 def test_peers_in_all_states_go_on(serve: Callable[..., Server], connect: Connect) -> None:
     server = serve()
-    connections = [connect(server.address) for _ in range(8)]
-    first, second, running, asleep, half, slow, operator, idle = connections
-    _, handle = first.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w")
-    second.ask(Packet.OPTION_REQ, b"exceptions")
-    assert second.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w") == ("JOB_CREATED", handle)
-    running.say(Packet.SET_CLIENT_ID, b"me")
-    running.say(Packet.CAN_DO_TIMEOUT, b"f", b"60000")
-    assert running.ask(Packet.GRAB_JOB)[1] == handle
-    running.say(Packet.WORK_STATUS, handle, b"1", b"3")
-    assert first.hear() == second.hear() == ("WORK_STATUS", handle, b"1", b"3")
-    asleep.say(Packet.CAN_DO, b"g")
-    asleep.say(Packet.PRE_SLEEP)
-    echo = request(Packet.ECHO_REQ, b"whole")
-    half.socket.sendall(echo + echo[:7])
-    assert half.hear() == ("ECHO_RES", b"whole")
-    slow.say(Packet.ECHO_REQ, bytes(LARGE))
-    slow.say(Packet.ECHO_REQ, b"next")
-    assert operator.command("maxqueue g 5") == b"OK\r\n"
-    workers = operator.command("workers")
-    stats = operator.command("stats")
-
-    server.reload()
-
-    await_true(lambda: operator.command("workers") == workers)
-    assert operator.command("stats").split(b"\t")[:5] == stats.split(b"\t")[:5]
-    assert idle.ask(Packet.GET_STATUS, handle)[1:] == (handle, b"1", b"1", b"1", b"3")
-    running.say(Packet.WORK_EXCEPTION, handle, b"why")
-    assert first.hear() == ("WORK_FAIL", handle)
-    assert second.hear() == ("WORK_EXCEPTION", handle, b"why")
-    half.socket.sendall(echo[7:])
-    assert half.hear() == ("ECHO_RES", b"whole")
-    assert idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")[0] == "JOB_CREATED"
-    assert asleep.hear() == ("NOOP",)
-    assert slow.hear() == ("ECHO_RES", bytes(LARGE))
-    assert slow.hear() == ("ECHO_RES", b"next")
-    for _ in range(5):
-        last = idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")
-    assert last[:2] == ("ERROR", b"QUEUE_ERROR"), "the limit of a function"
+    connections = converse_over_reload(server, lambda: connect(server.address))
     server.end()
-    assert idle.closed()
+    assert connections[-1].closed()
 
 
 def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect: Connect) -> None:

@@ -21,12 +21,11 @@ from tests.authority import Authority, words
 from tests.job_servers import Address
 from tests.peer import Peer
 from tests.ports import reserve_port
-from tests.server.reloaded import Server, run_reload
+from tests.server.reloaded import LARGE, Server, converse_over_reload, run_reload
 from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
-LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
 Connect = Callable[[], Peer]
 
 
@@ -70,41 +69,16 @@ def has_ended(process: int) -> bool:
 
 
 def test_peers_in_all_states_go_on(serve_tls: Callable[..., tuple[Server, Connect]]) -> None:
+    """And the old process stays until the last of them has left."""
     server, connect = serve_tls()
-    first, running, asleep, half, slow, operator, idle = [connect() for _ in range(7)]
-    _, handle = first.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w")
-    running.say(Packet.SET_CLIENT_ID, b"me")
-    running.say(Packet.CAN_DO, b"f")
-    assert running.ask(Packet.GRAB_JOB)[1] == handle
-    running.say(Packet.WORK_STATUS, handle, b"1", b"3")
-    assert first.hear() == ("WORK_STATUS", handle, b"1", b"3")
-    asleep.say(Packet.CAN_DO, b"g")
-    asleep.say(Packet.PRE_SLEEP)
-    echo = request(Packet.ECHO_REQ, b"whole")
-    half.socket.sendall(echo + echo[:7])
-    assert half.hear() == ("ECHO_RES", b"whole")
-    slow.say(Packet.ECHO_REQ, bytes(LARGE))
-    slow.say(Packet.ECHO_REQ, b"next")
-    listing = operator.command("workers")
     old = server.pid
-
-    server.reload()
-
-    await_true(lambda: operator.command("workers") == listing)
-    assert not has_ended(old)
-    running.say(Packet.WORK_COMPLETE, handle, b"r")
-    assert first.hear() == ("WORK_COMPLETE", handle, b"r")
-    half.socket.sendall(echo[7:])
-    assert half.hear() == ("ECHO_RES", b"whole")
-    assert idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")[0] == "JOB_CREATED"
-    assert asleep.hear() == ("NOOP",)
-    assert slow.hear() == ("ECHO_RES", bytes(LARGE))
-    assert slow.hear() == ("ECHO_RES", b"next")
+    *others, idle = converse_over_reload(server, connect)
     new = connect()
-    assert new.ask(Packet.ECHO_REQ, bytes(LARGE)) == ("ECHO_RES", bytes(LARGE))
-    assert idle.ask(Packet.ECHO_REQ, bytes(LARGE)) == ("ECHO_RES", bytes(LARGE))
-    for peer in (first, running, asleep, half, slow, operator):
+    for peer in (new, idle):
+        assert peer.ask(Packet.ECHO_REQ, bytes(LARGE)) == ("ECHO_RES", bytes(LARGE))
+    for peer in others:
         peer.socket.close()
+    assert idle.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
     assert not has_ended(old)
     idle.socket.close()
     await_true(lambda: has_ended(old))
