@@ -29,8 +29,8 @@ enum { /* packets */
     X(function, plain) X(function, queues) X(function, running) X(function, sleepers)            \
     X(function, waiting) X(function, workers)                                                    \
     X(peer, abilities) X(peer, absent) X(peer, max_owed) X(peer, on_dirty) X(peer, outbox)       \
-    X(peer, owed) X(peer, retries) X(peer, running) X(peer, sleeping) X(peer, turns)             \
-    X(peer, waiting) X(peer, woken)                                                              \
+    X(peer, owed) X(peer, retries) X(peer, running) X(peer, sleeping) X(peer, submissions)       \
+    X(peer, turns) X(peer, waiting) X(peer, woken)                                               \
     X(queues, _function_first) X(queues, _leaving) X(queues, _number) X(queues, _prefix)         \
     X(queues, _rotate) X(queues, _time_limits) X(queues, _unserved) X(queues, _wakeup)           \
     X(queues, choosy) X(queues, counts) X(queues, durable) X(queues, full) X(queues, functions)  \
@@ -342,12 +342,17 @@ submit(const Turn *turn, PyObject *const *arguments, int priority, int backgroun
     if (joins) {
         return joins < 0 ? FAILED : DECLINED;
     }
+    PyObject *submissions = PyDict_GetItemWithError(SLOT(peer, peer_submissions), function);
+    if (submissions == NULL) {
+        return PyErr_Occurred() ? FAILED : DECLINED;
+    }
     PyObject *handle = make_handle(queues, number), *created = NULL, *job = NULL;
     if (handle != NULL && (created = write_packet(JOB_CREATED, &handle, 1, 1)) != NULL) {
         job = new_job(turn, function, arguments, priority, background);
     }
     int failed =
-        job == NULL || add(SLOT(function, function_counts), counts_accepted, 1) < 0 ||
+        job == NULL || add_item(submissions, 0, 1) < 0 ||
+        add(SLOT(function, function_counts), counts_accepted, 1) < 0 ||
         set_in_table(SLOT(queues, queues_jobs), number, job) < 0 ||
         add(queues, queues__number, 1) < 0 || (size && PyDict_SetItem(uniques, unique, job) < 0) ||
         (!background && PySet_Add(SLOT(peer, peer_waiting), job) < 0) ||

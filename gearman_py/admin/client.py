@@ -22,6 +22,7 @@ from gearman_py.admin.command_words import (
     max_queue_command,
 )
 from gearman_py.admin.function_detail import FunctionDetail
+from gearman_py.admin.submitter_row import SubmitterRow
 from gearman_py.admin.sync_several import ask_all, change_all, find_owner, join_all
 from gearman_py.admin.sync_steering import Steering
 from gearman_py.errors import AdminError
@@ -120,6 +121,15 @@ class AdminClient(Steering):
         command = f"function {encode_name(name)}"
         lines = self.listing(command)
         return parse_row(self.server, command, lines, FunctionDetail.from_line)
+
+    @ask_all
+    def submitters(self, function: str) -> list[SubmitterRow]:
+        """Who submits jobs of a function, most submissions first, since the server's start.
+
+        Of those without a connection, it is the last 32. Not known to C gearmand (AdminError).
+        """
+        command = f"submitters {encode_name(function)}"
+        return self._ask_listing(command, SubmitterRow.from_line)
 
     def facts(self) -> dict[str, str]:
         """What the server says about itself (docs/protocol.md); not known to C gearmand."""

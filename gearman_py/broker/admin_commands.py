@@ -16,6 +16,7 @@ from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
 from gearman_py.broker.stats import find_function, list_stats, show_function
+from gearman_py.broker.submitters import list_submitters
 from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
 
@@ -264,6 +265,7 @@ COMMANDS: dict[bytes, Command] = {
     b"prioritize": job_changes.prioritize,
     b"reschedule": job_changes.reschedule,
     b"function": show_function,
+    b"submitters": list_submitters,
     b"jobs": list_jobs,
     b"job": show_job,
     b"server": steering.server,

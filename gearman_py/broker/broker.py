@@ -16,6 +16,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.schedule_runs import run_due
 from gearman_py.broker.state import EMPTY, BrokerJob, Function, Peer
+from gearman_py.broker.submitters import keep_submissions
 from gearman_py.protocol import accelerator, text
 from gearman_py.protocol.codec import LARGE, Message
 from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT
@@ -31,6 +32,10 @@ class Broker(Rules):
         if self.queues.schedules:
             run_due(self, wall)
         return self.queues.next_event
+
+    def gone(self, peer: Peer, now: float) -> None:
+        super().gone(peer, now)
+        keep_submissions(peer, now)
 
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> Sequence[Message]:
         """Handle messages from a peer. ``now`` is a monotonic clock, in seconds.

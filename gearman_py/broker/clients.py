@@ -8,6 +8,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.results import find_outcome, get_result
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import HIGH, LOW, NORMAL, BrokerJob, Peer, ReduceJob, coalesces_on
+from gearman_py.broker.submitters import note_submitter
 from gearman_py.protocol.codec import response
 from gearman_py.protocol.numbers import MAX_EPOCH, decimal
 from gearman_py.protocol.packets import JOB_CREATED, Packet
@@ -85,6 +86,10 @@ def accept(
         if why := queues.refuses(name):
             return _refuse_job(broker, peer, counts.FUNCTIONS_FULL, b"QUEUE_ERROR", why)
         function = queues.function(name)
+    try:
+        peer.submissions[function][0] += 1
+    except KeyError:
+        note_submitter(peer, function, broker.now)
     key = unique if unique != b"-" else coalesces_on(unique, workload)
     job = queues.uniques.find(key, function) if key and key in queues.uniques else None
     if job is not None:

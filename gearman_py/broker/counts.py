@@ -88,10 +88,11 @@ class Counts(Tally):
     """What happened to the jobs of a function. Functions that are not told apart share one.
 
     ``accepted`` jobs are new ones. ``waits`` are of all runs that were started, ``runs`` of those
-    that have ended.
+    that have ended. ``submitters``: of the last ones that have left, by address and client id, how
+    often they have submitted and when they left.
     """
 
-    __slots__ = ("accepted", "name", "runs", "waits")
+    __slots__ = ("accepted", "name", "runs", "submitters", "waits")
 
     def __init__(self, name: bytes) -> None:
         super().__init__()
@@ -99,6 +100,7 @@ class Counts(Tally):
         self.accepted = 0
         self.waits = Durations()
         self.runs = Durations()
+        self.submitters: dict[tuple[str, bytes], tuple[int, float]] = {}
 
     def settle(self) -> None:
         """Count what was appended to the durations."""

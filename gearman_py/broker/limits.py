@@ -22,6 +22,11 @@ MAX_OWED = 2**20
 MAX_OVERDUE = 16
 # Functions that a worker has registered no longer, whose turns it gets back with them.
 MAX_FORMER_TURNS = 16
+# Functions to which a connection has submitted, and submitters of a function that have left, of
+# which it is known; bytes of a client id that are kept of these.
+MAX_SUBMITTED = 16
+MAX_FORMER_SUBMITTERS = 32
+MAX_KEPT_ID = 64
 # Attempts after which a foreground job that is over its time limit fails. A background job has
 # been promised to be done: only --job-retries ends it.
 MAX_TIMEOUTS = 3

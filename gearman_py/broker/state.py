@@ -294,6 +294,7 @@ class Peer(Outbox):
         "running",
         "since",
         "sleeping",
+        "submissions",
         "turns",
         "waiting",
         "woken",
@@ -327,8 +328,9 @@ class Peer(Outbox):
         self.excepted: bytes | None = None  # the handle of its last WORK_EXCEPTION
         self.sleeping = False
         self.woken = False  # it was sent a NOOP and has not grabbed since
-        # As a client: the jobs it waits for.
+        # As a client: the jobs it waits for, and how often it has submitted to functions.
         self.waiting: set[BrokerJob] = set()
+        self.submissions: dict[Function, list[int]] = {}
 
     @property
     def order(self) -> list[Function]:

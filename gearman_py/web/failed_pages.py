@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -69,7 +70,9 @@ class FailedPages:
         count, until, problems = 1, 0.0, list[str]()
         if not handle:
             count = self._count_by_function().get(function, 0)
-            latest = await self._ask(user, self._servers, function, 0, 1, problems)
+            latest = await ask_failed(
+                self._collector, user, self._servers, function, limit=1, problems=problems
+            )
             until = max((job.row.failed for job in latest), default=0.0)
         return self._render(
             request,
@@ -123,34 +126,39 @@ class FailedPages:
         skipped = (number - 1) * ROWS
         answering = [server for server in servers if server.answers]
         problems += [f"{each.address}: {each.why}" for each in servers if not each.answers]
+        ask = partial(ask_failed, self._collector, user, answering, function, problems=problems)
         if len(servers) == 1:
-            return await self._ask(user, answering, function, skipped, ROWS, problems)
-        found = await self._ask(user, answering, function, 0, skipped + ROWS, problems)
+            return await ask(offset=skipped)
+        found = await ask(limit=skipped + ROWS)
         found.sort(key=lambda job: -job.row.failed)
         return found[skipped : skipped + ROWS]
 
-    async def _ask(
-        self,
-        user: DashboardUser,
-        servers: Sequence[ServerLook],
-        function: str,
-        offset: int,
-        limit: int,
-        problems: list[str],
-    ) -> list[FoundJob]:
-        async def ask(server: ServerLook) -> list[FoundJob]:
-            client = self._collector.client_of(server, user)
-            try:
-                rows: list[JobRow] = await client.find_jobs(
-                    "failed", function=function, offset=offset, limit=limit
-                )
-            except GearmanError as error:
-                problems.append(f"{server.address}: {explain_failure(error)[0]}")
-                return []
-            return [FoundJob(server.address, row) for row in rows]
 
-        parts = await asyncio.gather(*map(ask, servers))
-        return [job for part in parts for job in part]
+async def ask_failed(
+    collector: Collector,
+    user: DashboardUser,
+    servers: Sequence[ServerLook],
+    function: str,
+    *,
+    offset: int = 0,
+    limit: int = ROWS,
+    problems: list[str],
+) -> list[FoundJob]:
+    """Failed jobs of each server, those that failed last first; ``problems``: who does not say."""
+
+    async def ask(server: ServerLook) -> list[FoundJob]:
+        client = collector.client_of(server, user)
+        try:
+            rows: list[JobRow] = await client.find_jobs(
+                "failed", function=function, offset=offset, limit=limit
+            )
+        except GearmanError as error:
+            problems.append(f"{server.address}: {explain_failure(error)[0]}")
+            return []
+        return [FoundJob(server.address, row) for row in rows]
+
+    parts = await asyncio.gather(*map(ask, servers))
+    return [job for part in parts for job in part]
 
 
 def _change_one(action: str, handle: str) -> Act:

@@ -1,4 +1,6 @@
-"""What the job servers say about one function when its page is opened: percentiles, reasons."""
+"""What the job servers say about one function when its page is opened: percentiles, reasons, the
+newest failures and the submitters.
+"""
 
 import asyncio
 from collections import Counter
@@ -6,10 +8,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gearman_py.admin.function_detail import FunctionDetail
+from gearman_py.admin.submitter_row import SubmitterRow, join_submitters
 from gearman_py.errors import GearmanError
 from gearman_py.web.collector import Collector
+from gearman_py.web.failed_pages import ask_failed
 from gearman_py.web.fleet import ServerLook
 from gearman_py.web.formats import raw_name
+from gearman_py.web.job_pages import FoundJob
+from gearman_py.web.users import DashboardUser
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 FAILURES = {
@@ -22,6 +28,7 @@ FAILURES = {
     "postponed": "requeued: the worker gave the job back, to be tried again later",
 }
 PRIORITIES = ("high", "normal", "low")
+NEWEST = 5  # failed jobs
 
 
 class Times(NamedTuple):
@@ -65,6 +72,41 @@ async def ask_detail(collector: Collector, name: str) -> Detail | None:
         [_times("Wait", bounds, waits), _times("Run time", bounds, runs)],
         [(text, counts[reason]) for reason, text in FAILURES.items() if counts[reason]],
     )
+
+
+async def ask_newest_failures(
+    collector: Collector, user: DashboardUser, name: str
+) -> tuple[list[FoundJob], list[str]]:
+    """The failed jobs of a function that failed last, and why servers do not say theirs."""
+    servers = [
+        each
+        for each in collector.fleet.answering
+        if name in each.functions and each.functions[name].kept_failed
+    ]
+    problems = list[str]()
+    found = await ask_failed(collector, user, servers, name, limit=NEWEST, problems=problems)
+    found.sort(key=lambda job: -job.row.failed)
+    return found[:NEWEST], problems
+
+
+async def ask_submitters(collector: Collector, name: str) -> list[SubmitterRow] | None:
+    """Who submits jobs of a function, most submissions first; None: no server says it."""
+
+    async def ask(server: ServerLook) -> list[SubmitterRow] | None:
+        try:
+            return await collector.client_of(server).submitters(raw_name(name))
+        except GearmanError:  # an earlier version of ours, or the next look says why
+            return None
+
+    servers = [each for each in collector.fleet.answering if each.counts]
+    answers = [each for each in await asyncio.gather(*map(ask, servers)) if each is not None]
+    if not answers:
+        return None
+    found: dict[tuple[str, str], SubmitterRow] = {}
+    for row in (row for rows in answers for row in rows):
+        known = found.get((row.address, row.client_id))
+        found[row.address, row.client_id] = join_submitters(known, row) if known else row
+    return sorted(found.values(), key=lambda row: (-row.submissions, row.address, row.client_id))
 
 
 def _add_up(rows: Sequence[Sequence[int]]) -> list[int]:

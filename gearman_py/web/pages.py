@@ -1,5 +1,6 @@
 """The pages: what each request shows, from what the collector knows."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,12 @@ from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import FunctionRow
 from gearman_py.web.formats import FILTERS
-from gearman_py.web.function_detail import SHARES, ask_detail
+from gearman_py.web.function_detail import (
+    SHARES,
+    ask_detail,
+    ask_newest_failures,
+    ask_submitters,
+)
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
@@ -154,6 +160,11 @@ class Pages:
         panels += time_panels(row, steps, resolution, fleet.when)
         servers = [server for server in fleet.answering if name in server.functions]
         serving = [worker for worker in fleet.workers if name in worker.functions]
+        detail, (failed_jobs, failures), submitters = await asyncio.gather(
+            ask_detail(self._collector, name),
+            ask_newest_failures(self._collector, request.state.user, name),
+            ask_submitters(self._collector, name),
+        )
         return self.render(
             request,
             "function.html",
@@ -166,7 +177,11 @@ class Pages:
             paused_at=sum(bool(server.functions[name].paused) for server in servers),
             serving=serving[:BUSIEST],
             serving_count=len(serving),
-            detail=await ask_detail(self._collector, name),
+            detail=detail,
+            failed_jobs=failed_jobs,
+            failures=failures,
+            submitters=(submitters or [])[:BUSIEST],
+            submitter_count=None if submitters is None else len(submitters),
             shares=SHARES,
             own_problems=[problem for problem in self.problems if problem.function == name],
         )

@@ -23,7 +23,7 @@ TWIN_FILE = "gearman_py/_speedups_broker.c"
 MIRRORED = {
     "broker.handle_messages": "639548a435a1",
     "clients._handle_submit": "83eeef8da33f",
-    "clients.accept": "7d4c76893c52",
+    "clients.accept": "ad6110528c5c",
     "clients._acknowledge_job": "6fb2ece28352",
     "workers._pre_sleep": "066fbd55ee4d",
     "workers._handle_grab": "6d6daaea3c42",
@@ -68,7 +68,7 @@ NOT_MIRRORED = {
         *("closed", "failed", "lease_over", "restrictions", "schedules"),  # see choosy, durable
     },
     "table": set[str](),
-    "counts": {"name"},
+    "counts": {"name", "submitters"},
     "totals": {"functions", "others", "refusals"},
 }
 

@@ -173,6 +173,27 @@ def test_times_priorities_and_reasons_of_a_function(site: Site, servers: list[Jo
     assert page.row("waiting, low priority")["Number"] == "2"
 
 
+def test_newest_failures_and_submitters_of_a_function(site: Site, servers: list[JobServer]) -> None:
+    one, two = (server.address for server in servers)
+    failed = list[str]()
+    with running(some_worker(one, two)):
+        with Client(two) as client:
+            failed += [client.do_background("refuse") for _ in range(4)]
+            client.do_background("double", b"x")
+            await_true(lambda: site.page("/failed").text.count("rather not") == 4)
+        with Client(one) as client:
+            failed += [client.do_background("refuse") for _ in range(3)]
+            await_true(lambda: "7 failed jobs" in site.get("/function?name=refuse").text)
+            page = site.page("/function?name=refuse")
+    (newest,) = (rows for rows in page.tables if rows[0][2:3] == ["Reason"])
+    handles = [row[0] for row in newest[1:]]
+    assert {*handles[:3]} == {*failed[4:]}
+    assert {*handles[3:]} <= {*failed[:4]} and len(handles) == 5
+    assert all("rather not" in row[2] for row in newest[1:])
+    (submitters,) = (rows for rows in page.tables if rows[0][2:3] == ["Submissions"])
+    assert submitters[1:] == [["127.0.0.1", "\u2013", "7", "1", "\u2013"]]
+
+
 def test_percentiles_are_those_of_the_buckets() -> None:
     bounds, counts = (1.0, 2.0, 4.0), (10, 10, 30, 40)
     found = [find_percentile(share, bounds, counts) for share in (0.125, 0.25, 0.5, 0.75, 0.99)]
