@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -211,7 +211,18 @@ def command_parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         add_help=False,
     )
-    questions = parser.add_argument_group("commands, in the order in which they run")
+    _add_questions(
+        parser.add_argument_group("commands, in the order in which they run").add_argument
+    )
+    common.add_servers(parser)
+    _add_options(parser.add_argument)
+    parser.set_defaults(until=0.0)  # when the last job failed that --discard-all asked for
+    common.add_help(parser)
+    common.add_tls(parser)
+    return parser
+
+
+def _add_questions(add: Callable[..., object]) -> None:
     for name, question in QUESTIONS.items():
         flag = f"--{name}"
         words = question.words if isinstance(question, SteeringAction) else ()
@@ -220,11 +231,11 @@ def command_parser() -> ArgumentParser:
             facts: dict[str, Any] = {"metavar": "HANDLE"}
             if question.optional:
                 facts = {"metavar": "FUNCTION", "nargs": "?", "const": ""}
-            questions.add_argument(flag, dest=name, help=question.help, **facts)
+            add(flag, dest=name, help=question.help, **facts)
             continue
         if words:
             nargs = "+" if repeated else len(words)
-            questions.add_argument(
+            add(
                 *(flag,),
                 dest=name,
                 action=StoreOnce,
@@ -233,9 +244,10 @@ def command_parser() -> ArgumentParser:
                 help=question.help,
             )
         else:
-            questions.add_argument(flag, dest=name, action="store_true", help=question.help)
-    common.add_servers(parser)
-    add = parser.add_argument
+            add(flag, dest=name, action="store_true", help=question.help)
+
+
+def _add_options(add: Callable[..., object]) -> None:
     add(
         "--watch",
         type=common.positive_int,
@@ -257,10 +269,6 @@ def command_parser() -> ArgumentParser:
         help="--failed, --retry-all, --discard-all: only jobs that failed for a reason with TEXT",
     )
     add("--json", action="store_true", help="print answers as JSON, one per line")
-    parser.set_defaults(until=0.0)  # when the last job failed that --discard-all asked for
-    common.add_help(parser)
-    common.add_tls(parser)
-    return parser
 
 
 if __name__ == "__main__":

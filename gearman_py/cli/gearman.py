@@ -276,14 +276,14 @@ def command_parser() -> ArgumentParser:
 
 def all_parsers() -> Iterator[ArgumentParser]:
     """The parser of each command."""
-    from gearman_py.cli import gearadmin, web, worker  # not at the top: slow to import
+    from gearman_py.cli import gearadmin, web, worker_options  # not at the top: slow to import
     from gearman_py.server import options
 
     yield command_parser()
     yield gearadmin.command_parser()
     yield options.parser(__version__)
     yield web.command_parser()
-    yield worker.command_parser()
+    yield worker_options.command_parser()
 
 
 class _Completion(Action):

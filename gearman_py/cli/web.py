@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,7 +175,14 @@ def command_parser() -> ArgumentParser:
         add_help=False,
     )
     common.add_servers(parser)
-    add = parser.add_argument
+    _add_page(parser.add_argument)
+    common.add_help(parser)
+    common.add_tls(parser)
+    _add_users(parser.add_argument_group("who may see it").add_argument)
+    return parser
+
+
+def _add_page(add: Callable[..., object]) -> None:
     add(
         "--name",
         dest="names",
@@ -203,26 +210,24 @@ def command_parser() -> ArgumentParser:
     )
     add("--log-format", choices=("text", "json"), help="what log lines look like (text)")
     add("-v", dest="verbose", action="count", default=0, help="log more")
-    common.add_help(parser)
-    common.add_tls(parser)
-    users = parser.add_argument_group("who may see it").add_argument
-    users(
-        "--users", type=Path, metavar="FILE", help="users log in; FILE has their passwords' hashes"
-    )
-    users("--add-user", metavar="NAME", help="add NAME to --users, or change it, and exit")
-    users("--role", choices=ROLES, default="read", help="of the user to add (read)")
-    users("--tls-certificate", metavar="FILE", help="serve the page by HTTPS")
-    users("--tls-key", metavar="FILE", help="its private key")
-    users(
+
+
+def _add_users(add: Callable[..., object]) -> None:
+    add("--users", type=Path, metavar="FILE", help="users log in; FILE has their passwords' hashes")
+    add("--add-user", metavar="NAME", help="add NAME to --users, or change it, and exit")
+    add("--role", choices=ROLES, default="read", help="of the user to add (read)")
+    add("--tls-certificate", metavar="FILE", help="serve the page by HTTPS")
+    add("--tls-key", metavar="FILE", help="its private key")
+    add(
         "--trusted-proxy",
         action="append",
         type=_network,
         metavar="ADDRESS",
         help="a proxy that logs users in; may be repeated",
     )
-    users("--user-header", metavar="NAME", help="the header in which it names the user")
-    users("--operator", action="append", metavar="NAME", help="who may operate; may be repeated")
-    users(
+    add("--user-header", metavar="NAME", help="the header in which it names the user")
+    add("--operator", action="append", metavar="NAME", help="who may operate; may be repeated")
+    add(
         "--admin-socket",
         dest="admin_sockets",
         action="append",
@@ -231,8 +236,7 @@ def command_parser() -> ArgumentParser:
         help="the admin socket of a job server with --admin-only, used for operators alone; may be "
         "repeated",
     )
-    users("--audit-log", type=Path, metavar="FILE", help="append who did what to it (the log)")
-    return parser
+    add("--audit-log", type=Path, metavar="FILE", help="append who did what to it (the log)")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gearman_py.cli.worker import command_parser
+from gearman_py.cli.worker_options import command_parser
 from tests.job_servers import GearmandProcess
 from tests.ports import reserve_port
 from tests.waiting import await_true
