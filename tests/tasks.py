@@ -39,6 +39,7 @@ PEERS = {
     "lintian": "lintian",
     "rpmlint": "rpmlint",
     "gpg": "gpg",
+    "podman": "podman",  # builds and runs the image
 }
 
 

@@ -20,15 +20,20 @@ for attempt in $(seq 100); do /usr/lib/gearman-py/bin/gearadmin --ping && break;
 """
 
 
+def base_tree(suite: str) -> Path:
+    """The lab's base tree of a suite, built now if need be."""
+    base.CACHE.mkdir(parents=True, exist_ok=True)
+    with (base.CACHE / "lock").open("w") as lock:  # the lab's own, which builds trees too
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        base.build(print, suite)
+    return base.path(suite)
+
+
 class Debian:
     """A throw-away Debian that keeps what was written to it from one script to the next."""
 
     def __init__(self, folder: Path, suite: str) -> None:
-        base.CACHE.mkdir(parents=True, exist_ok=True)
-        with (base.CACHE / "lock").open("w") as lock:  # the lab's own, which builds trees too
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            base.build(print, suite)
-        self._lower = base.path(suite)
+        self._lower = base_tree(suite)
         self._folder = folder
         for name in ("upper", "work", "merged"):
             (folder / name).mkdir()
