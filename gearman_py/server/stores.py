@@ -1,6 +1,6 @@
 """Opens the store that the settings name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,14 @@ from gearman_py.store.database_check import DatabaseFact, check_database
 @late_imports(StoreError)
 def take_store(settings: Settings, values: dict[str, Any], descriptors: Sequence[int]) -> Store:
     """The store that another process has passed on. Raises StoreError."""
-    match settings.queue:
-        case "sqlite":
-            from gearman_py.store.sqlite import SQLiteStore
+    if name_database := DATABASES.get(settings.queue):
+        # systemd shows the credentials of a unit to the process that it starts, and to no reload.
+        return _share(name_database(settings, values.get("password", "")), settings, values)
+    if settings.queue == "sqlite":
+        from gearman_py.store.sqlite import SQLiteStore
 
-            (reservation,) = descriptors
-            return SQLiteStore(Path(settings.queue_file), reservation)
-        case "postgres" | "redis":
-            # systemd shows the credentials of a unit to the process that it starts, and to no
-            # reload.
-            known: str = values.get("password", "")
-            return _share(_name_database(settings, known), settings, values)
+        (reservation,) = descriptors
+        return SQLiteStore(Path(settings.queue_file), reservation)
     raise StoreError(f"a queue in {settings.queue} cannot be passed on")
 
 
@@ -35,35 +32,37 @@ def open_store(settings: Settings) -> Store | None:
 
     A backend is imported when it is used: a server without one starts faster.
     """
-    match settings.queue:
-        case "sqlite":
-            from gearman_py.store.sqlite import SQLiteStore
+    if name_database := DATABASES.get(settings.queue):
+        return _share(name_database(settings, ""), settings)
+    if settings.queue == "sqlite":
+        from gearman_py.store.sqlite import SQLiteStore
 
-            return SQLiteStore(Path(settings.queue_file))
-        case "postgres" | "redis":
-            return _share(_name_database(settings), settings)
+        return SQLiteStore(Path(settings.queue_file))
     return None
 
 
 @late_imports(StoreError)
 def check_files(settings: Settings) -> None:
     """Read what a database needs on this host: its driver, password and CAs. Raises StoreError."""
-    if settings.queue in ("postgres", "redis"):
-        _name_database(settings)
+    if name_database := DATABASES.get(settings.queue):
+        name_database(settings, "")
 
 
 @late_imports(StoreError)
 def check_queue(settings: Settings) -> Iterator[DatabaseFact]:
     """Whether the queue's database can be used; see check_database(). Raises StoreError."""
-    return check_database(_name_database(settings), accept_loss=settings.accept_loss)
+    database = DATABASES[settings.queue](settings, "")
+    return check_database(database, accept_loss=settings.accept_loss)
 
 
-def _name_database(settings: Settings, known_password: str = "") -> Database:
-    if settings.queue == "postgres":
-        from gearman_py.store.postgres import Postgres
+def _name_postgres(settings: Settings, known_password: str) -> Database:
+    from gearman_py.store.postgres import Postgres
 
-        password = _read_password(settings.postgres_passfile, known_password)
-        return Postgres(settings.postgres, settings.postgres_table, password)
+    password = _read_password(settings.postgres_passfile, known_password)
+    return Postgres(settings.postgres, settings.postgres_table, password)
+
+
+def _name_redis(settings: Settings, known_password: str) -> Database:
     from gearman_py.store.redis import Redis
 
     return Redis(
@@ -75,6 +74,13 @@ def _name_database(settings: Settings, known_password: str = "") -> Database:
         tls=settings.redis_tls,
         ca=settings.redis_ca,
     )
+
+
+DATABASES: dict[str, Callable[[Settings, str], Database]] = {
+    "postgres": _name_postgres,
+    "redis": _name_redis,
+}
+"""Where each kind of queue that servers share is, with the password that is known already."""
 
 
 def _read_password(path: str, known: str) -> str:
