@@ -58,6 +58,7 @@ def _environment(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # else each use looks whether the file has changed
         autoescape=False,  # noqa: S701 (unit files and scripts, never HTML)
     )
     environment.filters |= {"exec_word": exec_word, "assignment": assignment, "digest": digest}

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from provision.errors import InventoryError
 from provision.inventory.drained import DRAINED
-from provision.inventory.host import Host, Inventory
+from provision.inventory.host import Host, Inventory, once_per_host
 from provision.inventory.places import reached_at
 from provision.inventory.schedules import ADMIN_SOCKET
 from roles.runtime import ROOT
@@ -31,6 +31,7 @@ def listens(host: Host) -> tuple[str, int]:
     return address, host.variables["gearman_port"]
 
 
+@once_per_host
 def reached(host: Host) -> str:
     """Where others reach its job server, as HOST:PORT or gearmans://HOST:PORT."""
     place = reached_at(host, *listens(host))

@@ -1,11 +1,14 @@
 """What an inventory comes to: its hosts, each with all that is said of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from provision.inventory.document import Place
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,25 @@ class Host:
         return str(self._places.get(variable, self.where))
 
     _places: Mapping[str, Place] = field(default_factory=dict, repr=False, hash=False)
+    _worked_out: dict[Callable[..., Any], Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+
+def once_per_host(work_out: Callable[[Host], Result]) -> Callable[[Host], Result]:
+    """Decorator: what follows from a host is worked out once, as long as that host is there.
+
+    A changed copy of a host, or the same read again, is another.
+    """
+
+    @wraps(work_out)
+    def result_of(host: Host) -> Result:
+        if work_out not in host._worked_out:
+            host._worked_out[work_out] = work_out(host)
+        result: Result = host._worked_out[work_out]
+        return result
+
+    return result_of
 
 
 @dataclass(frozen=True)

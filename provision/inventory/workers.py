@@ -13,7 +13,7 @@ from typing import Any, Literal
 from gearman_py.functions import BUNDLED
 from provision.errors import InventoryError
 from provision.inventory.document import Table
-from provision.inventory.host import Host
+from provision.inventory.host import Host, once_per_host
 from provision.inventory.secrets import Secret
 from provision.inventory.worker_settings import FILES_OF_CHECK
 from provision.inventory.writable_folders import clean_path
@@ -109,6 +109,7 @@ class WorkerDefinition:
         return self == usual and not self.secrets
 
 
+@once_per_host
 def workers(host: Host) -> tuple[WorkerDefinition, ...]:
     """The workers of a host, by name. Raises :class:`InventoryError`."""
     if "worker" not in host.groups:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 OWN_PROCESS = frozenset(
     {
@@ -12,6 +13,7 @@ OWN_PROCESS = frozenset(
 """What a unit file says of the process that it is for, and of no other."""
 
 
+@cache
 def process_limits(text: str) -> tuple[str, ...]:
     """Its lines that hold whatever the process is: account, limits, hardening, secrets."""
     section = text.partition("[Service]\n")[2].partition("\n[")[0]
