@@ -91,7 +91,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
             return sum(row.workers for row in admin.status() if row.name == "resize")
 
         assert resizing() == 2
-        jobs = client.submit_many([Submit(function="resize", workload=picture)] * 400)
+        jobs = client.submit_many([Submit(function="resize", workload=picture)] * 200)
         await_true(lambda: resizing() == 4)
         assert all(job.result() for job in jobs)
     logs = operator.invoke("logs", "lines")
