@@ -84,8 +84,10 @@ class AsyncAdminClient(AsyncSteering):
     ) -> list[JobRow]:
         """A page of the jobs that are "waiting", "running", "scheduled", "failed" or "complete".
 
-        At most ``limit`` jobs after the first ``offset``, and never more than 1,000: while a page
-        is full, ask for the next one. Of several servers, each sends its page.
+        At most ``limit`` jobs after the first ``offset``. One listing has each job that is there
+        all the while exactly once, however long it is (half a million rows, in the timeout);
+        between two, jobs leave, and those behind them move up. Of several servers, each sends its
+        page.
 
         Waiting jobs come in the order of their turn, running ones longest first, scheduled ones
         by when they are due, failed ones and those that are complete latest first; of these only

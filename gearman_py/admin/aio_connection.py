@@ -46,12 +46,12 @@ class AsyncAdminConnection:
         self._answers = AnswerReader()
         self._may_be_refused = server.tls is not None  # until it has answered
 
-    async def exchange(self, command: str, timeout: float, *, listing: bool) -> list[str]:
-        """Send a command and return the lines of its answer. Raises OSError."""
+    async def exchange(self, line: bytes, timeout: float, *, listing: bool) -> list[str]:
+        """Send the line of a command and return those of its answer. Raises OSError."""
         assert self._streams is not None  # noqa: S101  for mypy: the caller has opened it
         reader, writer = self._streams
         async with asyncio.timeout(timeout):
-            writer.write(command.encode() + b"\r\n")
+            writer.write(line)
             await writer.drain()
             while (answer := self._answers.next_answer(listing=listing)) is None:
                 if not (data := await reader.read(_READ_SIZE)):

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 from gearman_py.admin.aio_connection import AsyncAdminConnection
 from gearman_py.admin.answers import ServerRow, parse_rows, value_of
+from gearman_py.admin.command_words import encode_command
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import Servers, parse_servers, why_not
 from gearman_py.net.tls import TLS
@@ -87,12 +88,13 @@ class AsyncServerLink(NotCopied):
         return [row._replace(server=server) for row in rows]
 
     async def _ask_server(self, command: str, *, listing: bool) -> list[str]:
+        line = encode_command(command)
         connection = self._connections.here
         async with connection.turn:
             if not connection.is_open:
                 await self._open_connection(connection)
             try:
-                return await connection.exchange(command, self._timeout, listing=listing)
+                return await connection.exchange(line, self._timeout, listing=listing)
             except TimeoutError:
                 await connection.close()
                 late = f"{self.server} did not answer within {self._timeout:g} s"

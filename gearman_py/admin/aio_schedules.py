@@ -1,6 +1,7 @@
 """The methods of ``AsyncAdminClient`` for schedules (docs/steering.md).
 
-They need a job server of gearman_py. A schedule is at one of several servers.
+They need a job server of gearman_py. Of several servers, a schedule is at one; if more have one of
+its name, all of these are changed.
 """
 
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 from gearman_py.admin.aio_link import AsyncServerLink
 from gearman_py.admin.aio_several import (
     ask_all,
+    change_owners,
     find_owner,
     first_able,
     is_unknown,
@@ -60,23 +62,23 @@ class AsyncScheduling(AsyncServerLink):
 
     async def pause_schedule(self, name: str) -> None:
         """Submit no job of a schedule. Raises AdminError if the schedule is unknown."""
-        await self._change_schedule(f"schedule pause {encode_name(name)}")
+        await self._change_schedules(f"schedule pause {encode_name(name)}")
 
     async def resume_schedule(self, name: str) -> None:
         """End a pause; what was due meanwhile is not made up."""
-        await self._change_schedule(f"schedule resume {encode_name(name)}")
+        await self._change_schedules(f"schedule resume {encode_name(name)}")
 
     async def run_schedule(self, name: str) -> str:
-        """Submit the job of a schedule now; return its handle."""
-        return await self._change_schedule(f"schedule run {encode_name(name)}")
+        """Submit the job of a schedule now, at one server; return its handle."""
+        return await self._run_schedule(f"schedule run {encode_name(name)}")
 
     async def delete_schedule(self, name: str) -> None:
         """Forget a schedule; its jobs stay."""
-        await self._change_schedule(f"schedule delete {encode_name(name)}")
+        await self._change_schedules(f"schedule delete {encode_name(name)}")
 
-    @find_owner
-    async def _replace_schedule(self, command: str) -> str:
-        return await self._send_facts(command)
+    @change_owners
+    async def _replace_schedule(self, command: str) -> None:
+        await self._send_facts(command)
 
     @first_able
     async def _add_schedule(self, command: str) -> str:
@@ -91,6 +93,10 @@ class AsyncScheduling(AsyncServerLink):
                 raise
         return await self.value(command)
 
+    @change_owners
+    async def _change_schedules(self, command: str) -> None:
+        await self.value(command)
+
     @find_owner
-    async def _change_schedule(self, command: str) -> str:
+    async def _run_schedule(self, command: str) -> str:
         return await self.value(command)

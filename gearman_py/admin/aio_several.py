@@ -98,6 +98,29 @@ def change_jobs(
     return change
 
 
+def change_owners(
+    method: Callable[Concatenate[L, P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate[L, P], Coroutine[Any, Any, None]]:
+    """A change at all servers that know what it is about. Raises an error if one is silent."""
+
+    @wraps(method)
+    async def change(link: L, /, *args: P.args, **named: P.kwargs) -> None:
+        if not link.members:
+            await method(link, *args, **named)
+            return
+        answers = await ask_members(link.members, lambda member: method(member, *args, **named))
+        done = [pair for pair in zip(link.members, answers, strict=True) if pair[1] is None]
+        unknown = [answer for answer in answers if is_unknown(answer) or is_unknown_command(answer)]
+        if len(unknown) == len(answers):
+            raise join_unknown(unknown)
+        if done:
+            link.server = done[0][0].server
+            answers = [None if answer in unknown else answer for answer in answers]
+        _check_changed(link, answers)
+
+    return change
+
+
 def find_owner(
     method: Callable[Concatenate[L, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[L, P], Coroutine[Any, Any, T]]:
@@ -107,7 +130,7 @@ def find_owner(
     async def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
         if not link.members:
             return await method(link, *args, **named)
-        unknown: list[GearmanError] = []
+        unknown: list[AdminError] = []
         link.passed_over = []
         for member in link.members:
             try:
@@ -124,7 +147,7 @@ def find_owner(
                 return answer
         if link.passed_over:
             raise ServerUnavailable(link.passed_over, f"it is unknown at {len(unknown)}")
-        raise min(unknown, key=is_unknown_command)
+        raise join_unknown(unknown)
 
     return ask
 
@@ -178,6 +201,11 @@ def find_silent(
 def is_unknown(answer: object) -> TypeGuard[AdminError]:
     """Whether a server said that it does not know the job or the function."""
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
+
+
+def join_unknown(errors: Sequence[AdminError]) -> AdminError:
+    """What servers said that do not know something, and after them those that cannot be asked."""
+    return AdminError("; ".join(map(str, sorted(errors, key=is_unknown_command))))
 
 
 def _why_silent(member: AsyncServerLink, answer: object) -> str:

@@ -6,7 +6,7 @@ The last field of a row is the address of the ``server`` that it is from.
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard, TypeVar
 from urllib.parse import unquote
 
 from gearman_py.admin.numbers import parse_count, parse_moment, parse_seconds
@@ -274,11 +274,17 @@ def _split_names(words: str, spaced: list[str]) -> Iterator[str]:
 def value_of(server: ServerAddress, line: str) -> str:
     """A one-line answer without its OK. Raises AdminError for ERR."""
     if line.startswith("ERR "):
-        raise AdminError(f"{server}: {line[4:].replace('+', ' ')}")
+        text = line[4:].replace("+", " ").replace("\\x2b", "+")
+        raise AdminError(f"{server}: {text}")
     return line.removeprefix("OK").strip()
 
 
-def is_unknown_command(answer: object) -> bool:
+def is_wrong_usage(answer: object) -> TypeGuard[AdminError]:
+    """Whether a server said that a command is not one that it can carry out."""
+    return isinstance(answer, AdminError) and ": INVALID_ARGUMENTS" in str(answer)
+
+
+def is_unknown_command(answer: object) -> TypeGuard[AdminError]:
     """Whether a server said that it does not know the command, as C gearmand does."""
     return isinstance(answer, AdminError) and "UNKNOWN_COMMAND" in str(answer)
 

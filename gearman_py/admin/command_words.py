@@ -4,8 +4,20 @@ from base64 import b64decode
 from datetime import datetime
 from urllib.parse import quote
 
+from gearman_py.protocol.codec import MAX_LINE
+
 MAX_SECONDS = 10**12
-MAX_COMMAND = 8000  # bytes; a line has at most 8192
+MAX_COMMAND = MAX_LINE - 2  # bytes; the server closes the connection after a longer line
+
+
+def encode_command(command: str) -> bytes:
+    """The line of a command. Raises ValueError if it is longer than a job server reads."""
+    line = command.encode()
+    if len(line) > MAX_COMMAND:
+        raise ValueError(
+            f"{command[:20]} ...: the command takes {len(line)} bytes, more than {MAX_COMMAND}"
+        )
+    return line + b"\r\n"
 
 
 def check_word(name: str) -> str:
@@ -63,7 +75,7 @@ def limit_command(
         if most is not None and most < 0:
             raise ValueError(f"{what}={most}: expected 1 or more, or 0 for no limit")
     keyed = f"{per_key} separator={quote(separator, safe='')}" if per_key else per_key
-    limits = {"running": running, "rate": rate and check_word(rate), "per-key": keyed}
+    limits = {"running": running, "rate": rate and check_word(str(rate)), "per-key": keyed}
     words = [f"{what}={limit}" for what, limit in limits.items() if limit is not None]
     if not words:
         raise ValueError("no limit; expected running, rate or per_key")
@@ -85,11 +97,7 @@ def schedule_facts(
     facts |= texts | {"workload": workload}
     words = [encode_name(name)]
     words += [f"{key}={quote(text, safe='')}" for key, text in facts.items() if text]
-    if len(command := " ".join(words)) > MAX_COMMAND:
-        raise ValueError(
-            f"the schedule takes {len(command)} bytes encoded, more than {MAX_COMMAND}"
-        )
-    return command
+    return " ".join(words)
 
 
 def read_result_part(line: str) -> tuple[int, bytes]:

@@ -49,12 +49,12 @@ class AdminConnection:
         self._socket.sendall(greeting)
         self._answers = AnswerReader()
 
-    def exchange(self, command: str, timeout: float, *, listing: bool) -> list[str]:
-        """Send a command and return the lines of its answer. Raises OSError."""
+    def exchange(self, line: bytes, timeout: float, *, listing: bool) -> list[str]:
+        """Send the line of a command and return those of its answer. Raises OSError."""
         assert self._socket is not None  # noqa: S101  for mypy: the caller has opened it
         deadline = monotonic() + timeout
         self._socket.settimeout(timeout)
-        self._socket.sendall(command.encode() + b"\r\n")
+        self._socket.sendall(line)
         while (answer := self._answers.next_answer(listing=listing)) is None:
             if (left := deadline - monotonic()) <= 0:  # though more comes all the while
                 raise TimeoutError

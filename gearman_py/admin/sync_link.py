@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Self, TypeVar
 
 from gearman_py.admin.answers import ServerRow, parse_rows, value_of
+from gearman_py.admin.command_words import encode_command
 from gearman_py.admin.sync_connection import AdminConnection
 from gearman_py.errors import ConnectionLost, JobTimeout, ServerUnavailable
 from gearman_py.net.servers import Servers, parse_servers, why_not
@@ -88,12 +89,13 @@ class ServerLink(NotCopied):
         return [row._replace(server=server) for row in rows]
 
     def _ask_server(self, command: str, *, listing: bool) -> list[str]:
+        line = encode_command(command)
         connection = self._connections.here
         with connection.turn:
             if not connection.is_open:
                 self._open_connection(connection)
             try:
-                return connection.exchange(command, self._timeout, listing=listing)
+                return connection.exchange(line, self._timeout, listing=listing)
             except TimeoutError:
                 connection.close()
                 late = f"{self.server} did not answer within {self._timeout:g} s"

@@ -1,7 +1,8 @@
 # Written by tests/twins.py from aio_schedules.py; change that one.
 """The methods of ``AdminClient`` for schedules (docs/steering.md).
 
-They need a job server of gearman_py. A schedule is at one of several servers.
+They need a job server of gearman_py. Of several servers, a schedule is at one; if more have one of
+its name, all of these are changed.
 """
 
 from typing import Literal
@@ -12,6 +13,7 @@ from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.admin.sync_link import ServerLink
 from gearman_py.admin.sync_several import (
     ask_all,
+    change_owners,
     find_owner,
     first_able,
     is_unknown,
@@ -61,23 +63,23 @@ class Scheduling(ServerLink):
 
     def pause_schedule(self, name: str) -> None:
         """Submit no job of a schedule. Raises AdminError if the schedule is unknown."""
-        self._change_schedule(f"schedule pause {encode_name(name)}")
+        self._change_schedules(f"schedule pause {encode_name(name)}")
 
     def resume_schedule(self, name: str) -> None:
         """End a pause; what was due meanwhile is not made up."""
-        self._change_schedule(f"schedule resume {encode_name(name)}")
+        self._change_schedules(f"schedule resume {encode_name(name)}")
 
     def run_schedule(self, name: str) -> str:
-        """Submit the job of a schedule now; return its handle."""
-        return self._change_schedule(f"schedule run {encode_name(name)}")
+        """Submit the job of a schedule now, at one server; return its handle."""
+        return self._run_schedule(f"schedule run {encode_name(name)}")
 
     def delete_schedule(self, name: str) -> None:
         """Forget a schedule; its jobs stay."""
-        self._change_schedule(f"schedule delete {encode_name(name)}")
+        self._change_schedules(f"schedule delete {encode_name(name)}")
 
-    @find_owner
-    def _replace_schedule(self, command: str) -> str:
-        return self._send_facts(command)
+    @change_owners
+    def _replace_schedule(self, command: str) -> None:
+        self._send_facts(command)
 
     @first_able
     def _add_schedule(self, command: str) -> str:
@@ -92,6 +94,10 @@ class Scheduling(ServerLink):
                 raise
         return self.value(command)
 
+    @change_owners
+    def _change_schedules(self, command: str) -> None:
+        self.value(command)
+
     @find_owner
-    def _change_schedule(self, command: str) -> str:
+    def _run_schedule(self, command: str) -> str:
         return self.value(command)

@@ -99,6 +99,29 @@ def change_jobs(
     return change
 
 
+def change_owners(
+    method: Callable[Concatenate[L, P], None],
+) -> Callable[Concatenate[L, P], None]:
+    """A change at all servers that know what it is about. Raises an error if one is silent."""
+
+    @wraps(method)
+    def change(link: L, /, *args: P.args, **named: P.kwargs) -> None:
+        if not link.members:
+            method(link, *args, **named)
+            return
+        answers = ask_members(link.members, lambda member: method(member, *args, **named))
+        done = [pair for pair in zip(link.members, answers, strict=True) if pair[1] is None]
+        unknown = [answer for answer in answers if is_unknown(answer) or is_unknown_command(answer)]
+        if len(unknown) == len(answers):
+            raise join_unknown(unknown)
+        if done:
+            link.server = done[0][0].server
+            answers = [None if answer in unknown else answer for answer in answers]
+        _check_changed(link, answers)
+
+    return change
+
+
 def find_owner(
     method: Callable[Concatenate[L, P], T],
 ) -> Callable[Concatenate[L, P], T]:
@@ -108,7 +131,7 @@ def find_owner(
     def ask(link: L, /, *args: P.args, **named: P.kwargs) -> T:
         if not link.members:
             return method(link, *args, **named)
-        unknown: list[GearmanError] = []
+        unknown: list[AdminError] = []
         link.passed_over = []
         for member in link.members:
             try:
@@ -125,7 +148,7 @@ def find_owner(
                 return answer
         if link.passed_over:
             raise ServerUnavailable(link.passed_over, f"it is unknown at {len(unknown)}")
-        raise min(unknown, key=is_unknown_command)
+        raise join_unknown(unknown)
 
     return ask
 
@@ -175,6 +198,11 @@ def find_silent(members: Sequence[ServerLink], answers: Iterable[object]) -> lis
 def is_unknown(answer: object) -> TypeGuard[AdminError]:
     """Whether a server said that it does not know the job or the function."""
     return isinstance(answer, AdminError) and any(word in str(answer) for word in UNKNOWN)
+
+
+def join_unknown(errors: Sequence[AdminError]) -> AdminError:
+    """What servers said that do not know something, and after them those that cannot be asked."""
+    return AdminError("; ".join(map(str, sorted(errors, key=is_unknown_command))))
 
 
 def _why_silent(member: ServerLink, answer: object) -> str:

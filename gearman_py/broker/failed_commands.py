@@ -56,7 +56,8 @@ def discard(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterat
 
 
 USAGE = (
-    b"%(what)b job HANDLE, or %(what)b jobs with any of function=NAME, unique=KEY and reason=TEXT"
+    b"%(what)b job HANDLE, or %(what)b jobs with any of function=NAME, unique=KEY, reason=TEXT and "
+    b"until=SECONDS"
 )
 
 

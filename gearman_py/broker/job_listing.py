@@ -5,7 +5,8 @@
 The jobs whose results are kept are listed too, as complete.
 
 Names are percent-encoded, so that they may contain spaces. A page costs little however long the
-queues are: jobs before it are counted, and not looked at.
+queues are: jobs before it are counted, and not looked at. It may be as long as is wanted: a listing
+is sent in parts.
 """
 
 from base64 import b64encode
@@ -23,21 +24,20 @@ from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
 from gearman_py.broker.stats import find_function
-from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.text import error, parse_pairs, printable
 
-USUAL_ROWS, MAX_ROWS = 100, 1000
+USUAL_ROWS = 100
 # Jobs that are not due yet are looked at only so far: of one function there may be few among many.
 MAX_SCHEDULED = 20_000
-USUAL_BYTES, MAX_BYTES = 4096, 2**20
+USUAL_BYTES, MAX_BYTES = b"4096", 2**20
 PRIORITY_NAMES = b"high", b"normal", b"low"
 STATES = b"waiting", b"running", b"scheduled"
 FAILED, COMPLETE = b"failed", b"complete"
 JOBS_USAGE = (
-    b"jobs waiting|running|scheduled|failed|complete "
-    b"[function=NAME] [unique=KEY] [offset=N] [limit=N]"
+    b"expected: jobs waiting|running|scheduled [function=NAME] [unique=KEY] [offset=N] [limit=N], "
+    b"jobs failed [function=NAME] [unique=KEY] [reason=TEXT] [until=SECONDS] [offset=N] [limit=N], "
+    b"or jobs complete [function=NAME] [offset=N] [limit=N]"
 )
-PAGE = b"offset", b"limit"
 
 Found = Iterator[tuple[BrokerJob, float] | None]
 """Jobs, each with when it is due (seconds since 1970; 0: now), and None for others that were
@@ -46,22 +46,19 @@ Rows = Iterator[bytes | None]
 
 
 def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
-    """jobs STATE [function=NAME] [unique=KEY] [offset=N] [limit=N]
-
-    jobs failed [function=NAME] [unique=KEY] [reason=TEXT] [offset=N] [limit=N]
-    jobs complete [function=NAME] [offset=N] [limit=N]
-    """
+    """jobs STATE [FILTER]... [offset=N] [limit=N]"""
     state, *options = words[1:] or [b""]
-    state = state.lower()
-    if (pairs := parse_pairs(options)) is None:
+    state, pairs = state.lower(), parse_pairs(options)
+    page = _take_page(pairs) if pairs is not None else None
+    if pairs is None or page is None:
         return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
     if state == FAILED:
-        return _list_failed(broker, peer, pairs)
-    if state == COMPLETE and not pairs.keys() - {b"function", *PAGE}:
-        return _page_complete(broker, unquote_to_bytes(pairs.get(b"function", b"")), pairs)
-    if state not in STATES or pairs.keys() - {b"function", b"unique", *PAGE}:
+        return _list_failed(broker, peer, pairs, *page)
+    if state == COMPLETE and not pairs.keys() - {b"function"}:
+        return _page_complete(broker, unquote_to_bytes(pairs.get(b"function", b"")), *page)
+    if state not in STATES or pairs.keys() - {b"function", b"unique"}:
         return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
-    offset, limit = _parse_page(pairs)
+    offset, limit = page
     function = None
     if b"function" in pairs:
         function = find_function(broker.queues.functions, unquote_to_bytes(pairs[b"function"]))
@@ -75,7 +72,7 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows
     elif state == b"running":
         found = _running(broker, function)
     else:
-        found = _scheduled(broker, function)
+        found = _scheduled(broker, function, offset + limit)
     return _format_page(broker, found, offset, limit)
 
 
@@ -89,17 +86,19 @@ def _format_page(broker: Rules, found: Found, offset: int, limit: int) -> Rows:
             return
 
 
-def _parse_page(pairs: Mapping[bytes, bytes]) -> tuple[int, int]:
-    """The offset and the limit that are asked for."""
-    offset = max(0, decimal(pairs.get(b"offset", b"0")))
-    return offset, min(MAX_ROWS, max(0, decimal(pairs.get(b"limit", b"%d" % USUAL_ROWS))))
+def _take_page(pairs: dict[bytes, bytes]) -> tuple[int, int] | None:
+    """Take out the offset and the limit that are asked for; None: they are not numbers."""
+    offset, limit = pairs.pop(b"offset", b"0"), pairs.pop(b"limit", b"%d" % USUAL_ROWS)
+    if not (offset.isdigit() and limit.isdigit() and len(offset) < 20 and len(limit) < 20):
+        return None
+    return int(offset), int(limit)
 
 
 def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     """job HANDLE [BYTES]: as a row of jobs, with the first bytes of its workload in Base64."""
-    if len(words) not in (2, 3):
-        return error(b"INVALID_ARGUMENTS", b"job HANDLE [BYTES]")
-    size = min(MAX_BYTES, decimal(words[2])) if len(words) == 3 else USUAL_BYTES
+    size = words[2] if words[2:] else USUAL_BYTES
+    if len(words) not in (2, 3) or not size.isdigit():
+        return error(b"INVALID_ARGUMENTS", b"expected: job HANDLE [BYTES]")
     job = broker.queues.job(words[1])
     failed = broker.queues.failed.get(words[1])
     results = broker.queues.results
@@ -107,7 +106,7 @@ def show_job(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows:
     if job is None and failed is None:
         return iter([_format_complete(kept)]) if kept else error(b"UNKNOWN_JOB")
     content = job.workload if job else failed.workload if failed else b""
-    workload = b"\tworkload=" + b64encode(content[: max(0, size)])
+    workload = b"\tworkload=" + b64encode(content[: min(MAX_BYTES, int(size[:20]))])
     if job is None:
         return iter([_format_failed(failed) + workload] if failed else [])
     if _state(job) == b"scheduled":
@@ -150,13 +149,13 @@ def _running(broker: Rules, function: Function | None) -> Found:
         yield (job, 0.0) if job and own else None
 
 
-def _scheduled(broker: Rules, function: Function | None) -> Found:
-    """Jobs that are not due yet, the next one first."""
+def _scheduled(broker: Rules, function: Function | None, wanted: int) -> Found:
+    """Jobs that are not due yet, the next one first; at least ``wanted`` are looked at."""
     looked_at = 0
     for each in _by_due_time(broker):
         yield each if each and (function is None or each[0].function is function) else None
         looked_at += each is not None
-        if looked_at == MAX_SCHEDULED:
+        if looked_at == MAX_SCHEDULED + wanted:
             return
 
 
@@ -186,16 +185,15 @@ def _with_unique(broker: Rules, unique: bytes, function: Function | None, state:
         yield (job, due.get(job.number, 0.0)) if own and _state(job) == state else None
 
 
-def _list_failed(broker: Rules, peer: Peer, pairs: Mapping[bytes, bytes]) -> bytes | Rows:
+def _list_failed(
+    broker: Rules, peer: Peer, pairs: Mapping[bytes, bytes], offset: int, limit: int
+) -> bytes | Rows:
     """Those that failed last first."""
     if broker.restricted and not peer.operator:  # reasons may quote workloads
         return error(b"PERMISSION", b"Only on the admin socket: jobs failed")
-    offset, limit = _parse_page(pairs)
-    filters = parse_filters([b"%b=%b" % pair for pair in pairs.items() if pair[0] not in PAGE])
+    filters = parse_filters([b"%b=%b" % pair for pair in pairs.items()])
     if filters is None:
-        return error(
-            b"INVALID_ARGUMENTS", b"jobs failed [function=NAME] [unique=KEY] [reason=TEXT]"
-        )
+        return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
     return _page_failed(broker, filters, offset, limit)
 
 
@@ -211,9 +209,8 @@ def _page_failed(broker: Rules, filters: Mapping[bytes, bytes], offset: int, lim
             yield _format_failed(failed)
 
 
-def _page_complete(broker: Rules, function: bytes, pairs: Mapping[bytes, bytes]) -> Rows:
+def _page_complete(broker: Rules, function: bytes, offset: int, limit: int) -> Rows:
     """Those whose results are kept, that which was complete last first."""
-    offset, limit = _parse_page(pairs)
     known = find_function(broker.queues.functions, function)
     name = known.name if known else function
     for kept in reversed(list(broker.queues.results or ())):

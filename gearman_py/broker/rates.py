@@ -4,6 +4,7 @@ import re
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_STARTS = 1_000_000  # each start is remembered for a period
+MAX_UNITS = 999_999  # that a period has
 
 
 class RateLimit:

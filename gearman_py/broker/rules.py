@@ -296,12 +296,12 @@ class Rules:
     def postpone(self, job: BrokerJob, seconds: float, reason: bytes) -> None:
         """A worker gives a running job back, to be tried again after a delay.
 
-        It fails, for this reason, if that was the last attempt that --job-retries allows.
+        It fails, for this reason if it is not empty, if --job-retries allows no more attempts.
         """
         if not job.clients and not job.background:
             self._discard(job, counts.DROPPED)
         elif self._is_last_attempt(job):
-            self._give_up(job, reason)
+            self._give_up(job, reason or b"its worker gave it back")
         else:
             job.function.counts[counts.POSTPONED] += 1
             due = min(self.time_of_day() + seconds, MAX_EPOCH) if seconds > 0 else 0.0

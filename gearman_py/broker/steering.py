@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 from gearman_py.broker.key_limits import MAX_SEPARATOR, KeyLimit
 from gearman_py.broker.pauses import Pause
 from gearman_py.broker.queues import Queues
-from gearman_py.broker.rates import MAX_STARTS, RateLimit
+from gearman_py.broker.rates import MAX_STARTS, MAX_UNITS, RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer
@@ -32,8 +32,8 @@ from gearman_py.protocol.text import error, parse_pairs, printable
 MAX_RUNNING = 10**9
 LIMIT_USAGE = (
     b"limit FUNCTION running=N, N being at most %d, rate=N/PERIOD such as 100/s or 10/30m, N being "
-    b"1 to %d, or per-key=N [separator=TEXT], TEXT having 1 to %d bytes"
-    % (MAX_RUNNING, MAX_STARTS, MAX_SEPARATOR)
+    b"1 to %d and PERIOD at most %dd, or per-key=N [separator=TEXT], TEXT having 1 to %d bytes"
+    % (MAX_RUNNING, MAX_STARTS, MAX_UNITS, MAX_SEPARATOR)
 )
 
 

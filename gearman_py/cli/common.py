@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from gearman_py import __version__
+from gearman_py.admin.answers import is_wrong_usage
 from gearman_py.config import size
 from gearman_py.errors import (
     AdminError,
@@ -120,6 +121,8 @@ def report_error(program: str, error: Exception) -> int:
     print(f"{program}: {printable(str(error))}", file=sys.stderr, flush=True)
     if isinstance(error, JobTimeout):
         return LATE
+    if is_wrong_usage(error):
+        return USAGE
     if isinstance(error, JobFailed | SubmitError | AdminError):
         return FAILED
     return UNREACHABLE

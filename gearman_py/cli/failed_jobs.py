@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from gearman_py.admin.answers import JobRow
 from gearman_py.admin.client import AdminClient
 
-PAGE = 1000  # rows of one answer
+ALL = 10**9  # rows: one listing has them as they were at one time
 
 
 class FailedRow(NamedTuple):
@@ -48,9 +48,8 @@ class ResultRow(NamedTuple):
 
 def read_results(client: AdminClient, options: Namespace) -> list[ResultRow]:
     """The kept results of a function, or of all, those that were complete last first."""
-    return [
-        make_row(ResultRow, job) for job in _list_all(client, "complete", function=options.results)
-    ]
+    jobs = client.find_jobs("complete", function=options.results, limit=ALL)
+    return [make_row(ResultRow, job) for job in jobs]
 
 
 Row = TypeVar("Row", FailedRow, ResultRow)
@@ -65,16 +64,7 @@ def make_row(kind: type[Row], job: JobRow) -> Row:
 
 def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]:
     """The same as the server describes them."""
-    return _list_all(client, "failed", function=function, reason=reason)
-
-
-def _list_all(client: AdminClient, state: str, **filters: str) -> list[JobRow]:
-    rows: list[JobRow] = []
-    while True:
-        page = client.find_jobs(state, **filters, offset=len(rows), limit=PAGE)
-        rows += page
-        if len(page) < PAGE:
-            return rows
+    return client.find_jobs("failed", function=function, reason=reason, limit=ALL)
 
 
 def read_job(client: AdminClient, options: Namespace) -> dict[str, Any]:
@@ -116,6 +106,6 @@ def _list_changed(done: str, handles: list[str]) -> ChangedJobs:
     return ChangedJobs(done, len(handles), handles)
 
 
-def count_jobs(number: int) -> str:
+def count_jobs(number: int, kind: str = "") -> str:
     """A number of jobs, in words."""
-    return f"{number} {'job' if number == 1 else 'jobs'}"
+    return f"{number} {kind}{'job' if number == 1 else 'jobs'}"

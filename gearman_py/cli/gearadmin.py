@@ -4,23 +4,21 @@ Several commands run in a fixed order, that of the C tool. The output of one job
 of the C tool, byte for byte, except on a terminal, where listings have columns with headings.
 """
 
-import os
 import sys
 import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.admin.sync_several import ask_members, find_silent, is_unknown
-from gearman_py.cli import common, failed_jobs, top
+from gearman_py.cli import common, top
 from gearman_py.cli.answer_text import ask_question, format_answer, format_answers
 from gearman_py.cli.check import CheckStatus, check_servers
+from gearman_py.cli.confirmation import may_remove
 from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.printable import printable
-from gearman_py.protocol.text import printable as printable_bytes
 
 _EPILOG = f"""\
 All job servers are asked; with several, a last column says which of them
@@ -70,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def ask_servers() -> int:
         with AdminClient(servers) as client:
             try:
-                if not _may_remove(client, options):
+                if not may_remove(client, options):
                     print("nothing was changed")
                     return common.FAILED
                 answers = ServerAnswers(client, options)
@@ -80,32 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return answers.status
 
     return common.run_command_line("gearadmin", ask_servers)
-
-
-def _may_remove(client: AdminClient, options: Namespace) -> bool:
-    """Ask whether to remove jobs, unless --yes was given. Raises ValueError without a terminal."""
-    for flag in ("purge", "discard-all"):
-        if (words := vars(options)[flag]) is None or options.yes:
-            continue
-        if not sys.stdin.isatty():
-            raise ValueError(f"--{flag}: expected --yes, since this is not a terminal")
-        (function,) = words
-        if flag == "purge":
-            rows: Iterable[Any] = client.status()
-            names = function, printable_bytes(os.fsencode(function)).decode(errors="replace")
-            number = sum(row.waiting for row in rows if row.name in names)
-            jobs = failed_jobs.count_jobs(number)
-            question = f"cancel {jobs} that do not run, and those that come until you answer"
-        else:
-            members = client.members or [client]
-            lists = [failed_jobs.list_failed(each, function, options.reason) for each in members]
-            rows = list(chain.from_iterable(lists))
-            options.until = max((row.failed for row in rows), default=0.0)
-            question = f"discard {failed_jobs.count_jobs(len(rows))} that failed"
-        print(f"{printable(function)}: {question}? [y/N] ", end="", flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return False
-    return True
 
 
 def _check(parser: ArgumentParser, options: Namespace) -> int:
@@ -148,7 +120,14 @@ class ServerAnswers:
         if not client.members:
             return format_answer(name, ask_question(client, options, name), options)
         if isinstance(question, SteeringAction | JobReport) and question.of_job:
-            answer = ask_question(client, options, name)
+            try:
+                answer = ask_question(client, options, name)
+            except ServerUnavailable as error:
+                if len(error.attempts) == len(client.members):
+                    raise
+                self.status = self.status or common.PARTIAL
+                print(f"gearadmin: {printable(str(error))}", file=sys.stderr)
+                return ""
             if isinstance(answer, dict | bytes):
                 return format_answer(name, answer, options)
             return format_answers(name, [(str(client.server), answer)], options)

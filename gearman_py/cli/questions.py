@@ -42,8 +42,8 @@ class SteeringAction(NamedTuple):
     """A change to what the arguments name; prints what ``act`` returns, or ``OK``.
 
     ``to_servers``: the argument is a list of job servers. ``filtered``: --reason restricts it.
-    ``alone``: it is sent to one job server only.
-    ``repeated``: the last argument may be given several times.
+    ``alone``: it is sent to one job server only. ``repeated``: the last argument may be given
+    several times.
     """
 
     help: str
@@ -56,7 +56,7 @@ class SteeringAction(NamedTuple):
 
     @property
     def of_job(self) -> bool:
-        """Whether the first argument names a job or a schedule, which is at one server."""
+        """Whether the first argument names a job or a schedule, which not all servers have."""
         return self.words[:1] in (("HANDLE",), ("SCHEDULE",))
 
 
@@ -99,6 +99,8 @@ def _limit(client: AdminClient, function: str, *limits: str) -> None:
     values: dict[str, Any] = {}
     for limit in limits:
         what, _, value = limit.partition("=")
+        if what.replace("-", "_") in values:
+            raise ValueError(f"--limit {function}: {what}= is given twice")
         if what not in LIMIT_FORMS or not re.fullmatch(LIMIT_FORMS[what], value, re.ASCII):
             raise ValueError(
                 f"--limit: {limit!r} is not a limit; expected running=N, rate=N/PERIOD such as "

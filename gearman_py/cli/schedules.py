@@ -53,6 +53,9 @@ def read_schedules(client: AdminClient, options: Namespace) -> list[ScheduleLine
 def set_schedule(client: AdminClient, name: str, *words: str) -> None:
     """Add or replace a schedule. Raises ValueError."""
     facts: dict[str, Any] = dict(word.split("=", 1) for word in words if "=" in word)
+    given = [word.partition("=")[0] for word in words]
+    if twice := next((key for key in given if given.count(key) > 1), ""):
+        raise ValueError(f"--schedule {name}: {twice}= is given twice")
     if len(facts) < len(words) or facts.keys() - set(FACTS):
         raise ValueError(f"--schedule {name}: expected {'=, '.join(FACTS)}= after the name")
     if missing := [key for key in FACTS[:2] if not facts.get(key)]:

@@ -17,8 +17,9 @@ def value(text: bytes) -> bytes:
 
 
 def error(code: bytes, text: bytes = b"") -> bytes:
-    """The answer to a command that failed; the text has `+` for spaces."""
-    return b"ERR " + code + (b" " + text.replace(b" ", b"+") if text else b"") + b"\r\n"
+    r"""The answer to a command that failed; its text has ``+`` for a space, ``\x2b`` for a plus."""
+    words = text.replace(b"+", b"\\x2b").replace(b" ", b"+")
+    return b"ERR " + code + (b" " + words if text else b"") + b"\r\n"
 
 
 def parse_pairs(words: Iterable[bytes]) -> dict[bytes, bytes] | None:

@@ -11,7 +11,6 @@ from time import monotonic
 
 from gearman_py.errors import GearmanError
 from gearman_py.net.servers import ServerAddress, describe_failure
-from gearman_py.protocol.packets import Packet
 from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
@@ -199,7 +198,7 @@ class AsyncServerConnection:
                 answer = await self._slot.run_job(session.assignment, connection)
                 session.finish_job(answer)
                 self._slot.count_answer(answer)
-                if answer.packet is Packet.CANT_DO and not self._slot.draining:
+                if answer.is_for_others and not self._slot.draining:
                     connection.flush()
                     await asyncio.sleep(GIVE_BACK_PAUSE)
                 if self._alone and not self._slot.draining:

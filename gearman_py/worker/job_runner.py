@@ -17,7 +17,14 @@ from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
 from gearman_py.worker.job import FunctionFailed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.retries import may_retry, retry_pause
-from gearman_py.worker.session import GIVE_BACK, Answer, Assignment, OversizedResult, must_fit
+from gearman_py.worker.session import (
+    GIVE_BACK,
+    NO_DELAY,
+    Answer,
+    Assignment,
+    OversizedResult,
+    must_fit,
+)
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
@@ -128,8 +135,9 @@ class JobRunner:
         if isinstance(error, Requeue):
             why = shorten(str(error), _LOGGED_TEXT)
             job.log.info("given back: %s", why)
-            later = job.is_postponable and error.delay > 0
-            return _postpone(error.delay, why) if later else GIVE_BACK
+            if not job.is_postponable:
+                return GIVE_BACK
+            return _postpone(error.delay, why) if error.delay else _give_back(why)
         if isinstance(error, FunctionFailed):
             why = shorten(str(error), _LOGGED_TEXT).rstrip()
             job.log.warning("failed: %s", why or "the function called fail()")
@@ -196,6 +204,11 @@ def failure_answer(text: str) -> Answer:
 def _postpone(seconds: float, why: str) -> Answer:
     """The answer with which the server takes a job back, for later."""
     return Answer(Packet.WORK_RETRY, (b"%d" % round(seconds * 1000), _cut_text(why)))
+
+
+def _give_back(why: str) -> Answer:
+    """The answer with which the server takes a job back, for any worker to run it now."""
+    return Answer(Packet.WORK_RETRY, (NO_DELAY, _cut_text(why)))
 
 
 def _cut_text(text: str) -> bytes:

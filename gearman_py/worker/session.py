@@ -73,7 +73,14 @@ class Answer(NamedTuple):
     packet: Packet
     arguments: tuple[bytes, ...] = ()
 
+    @property
+    def is_for_others(self) -> bool:
+        """Whether the job is given back to run at once, by another worker if there is one."""
+        now = self.packet is Packet.WORK_RETRY and self.arguments[:1] == (NO_DELAY,)
+        return now or self.packet is Packet.CANT_DO
 
+
+NO_DELAY = b""  # of WORK_RETRY; the server reads it as 0, which is also the delay of a retry
 GIVE_BACK = Answer(Packet.CANT_DO)
 GIVEN_BACK = frozenset({Packet.CANT_DO, Packet.WORK_RETRY})
 

@@ -15,7 +15,6 @@ from time import monotonic
 from gearman_py.errors import GearmanError
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress, describe_failure
-from gearman_py.protocol.packets import Packet
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
@@ -195,7 +194,7 @@ class Slot:
         self.last_progress = monotonic()
         self.counters.count_answer(answer)
         self._on_answer()
-        if answer.packet is Packet.CANT_DO and not self._draining:
+        if answer.is_for_others and not self._draining:
             connection.flush()
             self._poll_servers(GIVE_BACK_PAUSE)
 

@@ -112,7 +112,7 @@ def check_seconds(name: str, value: float, *, zero: bool = False) -> None:
         raise TypeError(f"{name} is {value!r}; expected seconds")
     if not 0 <= value <= _LONGEST or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0, or None for no limit"
-        raise ValueError(f"{name} is {value}; expected seconds, {least}")
+        raise ValueError(f"{name} is {value}; expected seconds, {least} (at most {_LONGEST:.0f})")
 
 
 def check_whole_number(name: str, value: int, least: int, most: int = sys.maxsize) -> None:

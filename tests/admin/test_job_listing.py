@@ -52,7 +52,32 @@ def test_waiting_jobs_come_in_pages_in_the_order_of_their_turn(
     assert found == expected
     assert {row.function for row in admin.find_jobs(offset=1202)} == {"other"}
     assert admin.find_jobs(offset=1203) == []
-    assert len(admin.find_jobs(limit=10**6)) == 1000
+    assert [row.handle for row in admin.find_jobs(limit=10**6)][:1202] == expected
+
+
+def test_one_listing_has_all_jobs_that_wait_while_others_start(
+    server: JobServer, client: Client, admin: AdminClient
+) -> None:
+    handles = [client.do_background("f") for _ in range(3000)]
+    worker = Worker([server.address])
+    worker.function("f")(lambda job: b"")
+    with running(worker):
+        await_true(lambda: admin.stats()[0].completed > 0)
+        found = [row.handle for row in admin.find_jobs(function="f", limit=10**6)]
+        admin.pause("f")
+        left = {row.handle for row in admin.find_jobs(function="f", limit=10**6)}
+    assert 0 < len(left) < len(handles)
+    assert left <= set(found)
+    assert found == sorted(set(found), key=handles.index)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["jobs waiting limit=-1", "jobs failed offset=x", "jobs complete limit=", "job H:x:1 many"],
+)
+def test_a_page_that_is_none_is_refused(admin: AdminClient, command: str) -> None:
+    with pytest.raises(AdminError, match=r"INVALID_ARGUMENTS expected: job"):
+        admin.listing(command)
 
 
 def test_a_row_says_what_a_job_is(server: JobServer, client: Client, admin: AdminClient) -> None:

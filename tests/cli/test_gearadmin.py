@@ -196,6 +196,19 @@ def test_what_fails_while_it_asks_is_not_discarded(
     assert [row.split("\t")[0] for row in rows] == [later, "."]
 
 
+@pytest.mark.parametrize("flag", ["--discard-all", "--purge"])
+def test_nothing_is_asked_where_there_is_nothing_to_remove(
+    gearadmin: Run, program: Any, shared_gearmand: Any, flag: str
+) -> None:
+    gearadmin("--create-function", "a-empty")
+    master, terminal = os.openpty()
+    where = ("-h", "127.0.0.1", "-p", str(shared_gearmand.port))
+    done = program("gearadmin", *where, flag, "a-empty", stdin=terminal).communicate(timeout=60)
+    os.close(master)
+    os.close(terminal)
+    assert done[0] in (b"0 jobs discarded\n", b"0 jobs purged\n")
+
+
 def test_failed_jobs_are_listed_shown_retried_and_discarded(
     gearadmin: Run, shared_gearmand: Any
 ) -> None:
@@ -249,6 +262,29 @@ def test_a_limit_that_is_not_one_is_refused(gearadmin: Run, limit: str) -> None:
     refused = gearadmin("--limit", "a-limited", limit)
     assert refused.returncode == 2
     assert f"{limit!r} is not a limit; expected running=N, rate=N/PERIOD" in refused.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--limit", "f", "rate=0/s"), "PERIOD at most 999999d"),
+        (("--limit", "f", "running=1", "running=2"), "running= is given twice"),
+        (("--prioritize", "H:x:1", "urgent"), "high|normal|low"),
+        (
+            ("--schedule", "n", "function=f", "cron=* * * * *", "function=g"),
+            "function= is given tw",
+        ),
+        (("--schedule", "n", "function=f", "cron=61 * * * *"), "Bad minute"),
+        (("--schedule", "n", "function=f", "cron=0 5 * * *", "zone=+02:00"), "zone +02:00;"),
+        (("--pause", "f" * 9000), "more than 8190"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_wrong_command_line(
+    gearadmin: Run, words: tuple[str, ...], text: str
+) -> None:
+    refused = gearadmin(*words)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert text in refused.stderr.decode()
 
 
 def test_what_the_server_does_not_know_is_refused(gearadmin: Run) -> None:

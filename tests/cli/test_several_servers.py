@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -127,9 +128,53 @@ def test_a_job_is_found_beside_a_server_of_c_and_a_silent_one_is_named(
         unknown = run("gearadmin", "-h", c, "-h", two, "--show-job", "H:none:1")
         assert (unknown.returncode, b"UNKNOWN_JOB" in unknown.stderr) == (1, True)
         hidden = run("gearadmin", "-h", lost, "-h", c, "-h", two, "--show-job", "H:none:1")
-        assert hidden.returncode == 3
+        assert hidden.returncode == 5
         assert f"({lost}: ".encode() in hidden.stderr
         assert b"; it is unknown at 2" in hidden.stderr
+
+
+def test_a_question_names_the_servers_that_did_not_say_what_they_have(
+    program: Any, servers: list[str], lost: str
+) -> None:
+    master, terminal = os.openpty()
+    hosts = [word for each in (lost, *servers) for word in ("-h", each)]
+    asking = program("gearadmin", *hosts, "--purge", "second", stdin=terminal)
+    question = b""
+    while not question.endswith(b"[y/N] "):
+        question += asking.stdout.read(1)
+    os.write(master, b"n\n")
+    assert asking.communicate(timeout=60)[0] == b"nothing was changed\n"
+    os.close(master)
+    os.close(terminal)
+    assert question.startswith(b"second: cancel 1 waiting job, and those that come until you answ")
+    assert f"? ({lost}: " in question.decode()
+
+
+def test_a_schedule_of_one_name_is_changed_at_all_servers_that_have_it(
+    run: Run, servers: list[str], lost: str
+) -> None:
+    one, two = servers
+    facts = "cron=0 5 * * *", "function=f"
+    for each in servers:
+        assert run("gearadmin", "-h", each, "--schedule", "same", *facts).returncode == 0
+    with AdminClient(servers) as admin:
+
+        def column(key: str) -> list[Any]:
+            return [getattr(row, key) for row in admin.schedules() if row.name == "same"]
+
+        admin.pause_schedule("same")
+        assert column("paused") == [1, 1]
+        admin.schedule("same", "0 6 * * *", "f")
+        assert column("cron") == ["0 6 * * *"] * 2
+        assert admin.run_schedule("same")
+        hosts = ("-h", lost, "-h", one, "-h", two)
+        partial = run("gearadmin", *hosts, "--resume-schedule", "same")
+        assert (partial.returncode, b"done at 2" in partial.stderr) == (5, True)
+        assert column("paused") == [0, 0]
+        admin.delete_schedule("same")
+        assert column("name") == []
+        with pytest.raises(AdminError, match=f"{one}: UNKNOWN_SCHEDULE; {two}: UNKNOWN_SCHEDULE"):
+            admin.delete_schedule("same")
 
 
 def test_admin_clients_show_all_servers_and_go_on_to_the_next(

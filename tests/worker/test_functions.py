@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
+from gearman_py import AdminClient, Client, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.serializer import JSON
 from gearman_py.testing import Server, job, running, server
 from gearman_py.worker.function_spec import FunctionOptions
-from tests.job_servers import C_GEARMAND, running_server
+from tests.job_servers import C_GEARMAND, JobServer, running_server
 from tests.waiting import LIMIT, await_true
 from tests.worker.kinds import serve
 
@@ -180,6 +180,26 @@ def test_background_job_waits_for_its_next_attempt_at_the_server(
             await_true(lambda: attempts_noted(tmp_path) == ["1"])
             assert client.do("f", "beside") == b""
         jobs.wait_for("f", waiting=1, running=0, workers=0)
+
+
+@pytest.mark.parametrize(("delay", "why"), [(0.0, "no luck"), (0.001, "no luck"), (0.0, "")])
+def test_a_job_that_is_given_back_for_the_last_time_fails_for_its_reason(
+    gearmand: JobServer, kind: str, delay: float, why: str
+) -> None:
+    gearmand.stop()
+    gearmand.start("--job-retries", "1")
+
+    def give_back(job: WorkerJob) -> None:
+        raise Requeue(why, delay=delay)
+
+    worker = Worker(gearmand.address, processes=1 if kind == "process" else 0)
+    serve(worker, kind, give_back)
+    with AdminClient(gearmand.address) as admin:
+        with running(worker), Client(gearmand.address, timeout=LIMIT) as client:
+            client.do_background("f")
+            await_true(lambda: admin.find_jobs("failed"))
+        (failed,) = admin.find_jobs("failed")
+        assert (failed.reason, failed.attempts) == (why or "its worker gave it back", 1)
 
 
 @pytest.mark.parametrize("way", ["retries", "Requeue"])
