@@ -1,6 +1,7 @@
 """A raw connection to a job server, for tests of what goes over the wire."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
@@ -10,10 +11,15 @@ from tests.waiting import LIMIT
 
 
 class Peer:
-    """A raw connection."""
+    """A raw connection to an address, or to a Unix socket."""
 
-    def __init__(self, address: Address) -> None:
-        self.socket = socket.create_connection(address, LIMIT)
+    def __init__(self, address: Address | Path) -> None:
+        if isinstance(address, Path):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(LIMIT)
+            self.socket.connect(str(address))
+        else:
+            self.socket = socket.create_connection(address, LIMIT)
         self._decoder = Decoder(RESPONSE)
         self._heard: list[tuple[int, list[bytes]]] = []
 

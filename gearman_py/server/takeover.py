@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gearman_py import __version__
 from gearman_py.broker import snapshot
@@ -19,6 +19,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.job_columns import Section
 from gearman_py.broker.restore import READABLE, Restorer, SnapshotError, as_bytes, restore_durations
 from gearman_py.net import abstract_socket
+from gearman_py.server.early_input import EarlyInput
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.passed_connection import (
@@ -43,25 +44,6 @@ from gearman_py.server.stores import take_store
 from gearman_py.store.base import Store
 
 LEAVE_TIMEOUT = 5.0  # seconds for the old server to tell systemd that it leaves
-
-
-class EarlyInput(asyncio.Protocol):
-    """Keeps what a peer sends until its connection has its state."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.ended = False  # the peer sends no more
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.pieces.append(data)
-        self._transport.pause_reading()  # the rest can wait where it is
-
-    def eof_received(self) -> bool:
-        self.ended = True
-        return True  # do not close it yet
 
 
 class Takeover:

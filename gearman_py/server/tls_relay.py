@@ -19,6 +19,7 @@ from typing import cast
 from gearman_py.event_loop import new_event_loop
 from gearman_py.net import keepalive
 from gearman_py.server.connection import PARTING_LIMIT, Connection
+from gearman_py.server.early_input import EarlyInput
 from gearman_py.server.listener import Listener
 from gearman_py.server.memory import Heap
 from gearman_py.server.tls_transport import TLSTransport
@@ -105,10 +106,16 @@ async def _relay(
     loop: asyncio.AbstractEventLoop, secret: TLSTransport, ours: socket.socket
 ) -> "RelayedPeer":
     """Pass on what comes at either side, from now on."""
+    transport, early = await loop.connect_accepted_socket(EarlyInput, ours)
     server, peer = RelayedServer(), RelayedPeer(secret)
-    transport, _ = await loop.connect_accepted_socket(lambda: server, ours)
     server.other, peer.other = secret, transport
+    transport.set_protocol(server)
+    transport.resume_reading()
     secret.move_to(loop, peer)
+    for piece in early.pieces:
+        server.data_received(piece)
+    if early.ended:
+        loop.call_soon(transport.close)
     return peer
 
 

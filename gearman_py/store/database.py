@@ -93,8 +93,8 @@ class Database(Protocol):
         ``doubtful`` are numbers on the run's own shelf that may exist and are removed.
         """
 
-    def list_shelves(self) -> list[Shelf]:
-        """All shelves."""
+    def list_shelves(self, numbers: Sequence[int] | None = None) -> list[Shelf]:
+        """All shelves by number, or those of ``numbers`` that exist."""
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         """Beat, and take over ``other`` and all shelves of its run, unless it has beaten since.

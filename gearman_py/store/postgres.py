@@ -178,9 +178,12 @@ class Postgres:
             raise self._explain_error(error) from error
         return True
 
-    def list_shelves(self) -> list[Shelf]:
-        asked = "SELECT number, prefix, keeper, beats, ended FROM {shelves} ORDER BY number"
-        return [Shelf(*row) for row in self._execute_query(asked)]
+    def list_shelves(self, numbers: Sequence[int] | None = None) -> list[Shelf]:
+        if numbers is None:
+            rows = self._execute_query(queries.LIST)
+        else:
+            rows = self._execute_query(queries.FIND, [list(numbers)])
+        return [Shelf(*row) for row in rows]
 
     def take_shelves(self, beat: Beat, other: Shelf) -> bool:
         try:

@@ -38,6 +38,11 @@ CREATE = """
     );
     COMMENT ON TABLE {jobs} IS {schema}
 """
+LIST = "SELECT number, prefix, keeper, beats, ended FROM {shelves} ORDER BY number"
+FIND = """
+    SELECT number, prefix, keeper, beats, ended FROM {shelves} WHERE number = ANY(%s::bigint[])
+    ORDER BY number
+"""
 # A division by zero rolls the transaction back and skips the rest.
 BEAT = """
     WITH mine AS (

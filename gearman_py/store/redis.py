@@ -176,9 +176,11 @@ class Redis:
         script = redis_scripts.WRITE if needs_room else redis_scripts.ROOM + redis_scripts.WRITE
         return bool(self._run_script(script, *words))
 
-    def list_shelves(self) -> list[Shelf]:
+    def list_shelves(self, numbers: Sequence[int] | None = None) -> list[Shelf]:
+        if numbers is not None and not numbers:  # the script would list all
+            return []
         found = []
-        for member, *facts in self._run_script(redis_scripts.LIST):
+        for member, *facts in self._run_script(redis_scripts.LIST, *(numbers or ())):
             number = int(member)
             known = dict(zip(facts[::2], facts[1::2], strict=False))
             try:

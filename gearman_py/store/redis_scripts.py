@@ -66,11 +66,11 @@ end)
 return 1
 """
 )
-# Of each shelf its number, and names and values in turn: a request for each shelf would be N * N
-# requests a second for N job servers.
+# Of each shelf its number, and names and values in turn; of those in ARGV, or else of all.
 LIST = """
-local found = {}
-for _, shelf in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
+local found, asked = {}, {unpack(ARGV, 2)}
+if #asked == 0 then asked = redis.call('SMEMBERS', ARGV[1] .. 'shelves') end
+for _, shelf in ipairs(asked) do
     if string.match(shelf, '^%d+$') then
         local facts = redis.pcall('HGETALL', ARGV[1] .. 'shelf:' .. shelf)
         if facts.err then facts = {'WRONGTYPE'} end

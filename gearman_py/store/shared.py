@@ -34,6 +34,7 @@ from gearman_py.store.base import (
     lease_clock,
 )
 from gearman_py.store.database import NO_KEEPER, Beat, Database, Lost, Place, Rows, Shelf
+from gearman_py.store.failure_detector import FailureDetector
 from gearman_py.store.missing_entries import read_all_records, restore_entries
 from gearman_py.store.weakness import Weakness, find_refusal
 
@@ -73,7 +74,6 @@ class SharedStore:
         self._doubtful: list[int] = []  # refused, but perhaps stored
         self._foreign: dict[int, Place] = {}  # jobs that have different numbers here and there
         self._foreign_number = 0
-        self._seen: dict[int, tuple[int, float]] = {}  # the beats of other runs, and since when
         self._looked = lease_clock()  # for other runs
         self._searched = self._looked  # for jobs without an entry
         self._unread: list[Shelf] = []  # shelves that this run took over
@@ -87,6 +87,7 @@ class SharedStore:
             raise self._refusal
         begun = lease_clock()
         self._mine = self._enrol_run()
+        self._detector = FailureDetector(self._mine, GRACE_TIME)
         self.lease = begun + LEASE_TIME
         self._beat = self._last_beat = 0  # in the database, and sent
         self._known = {self._mine}  # shelves that this run keeps
@@ -226,33 +227,36 @@ class SharedStore:
         """
         if (gap := lease_clock() - self._looked) < BEAT_INTERVAL:
             return
-        if lease_clock() - self._searched > MISSING_INTERVAL:
+        asked = self._detector.choose(lease_clock())
+        if asked is None and lease_clock() - self._searched > MISSING_INTERVAL:
             restore_entries(self._database, self._prefix)
             self._searched = lease_clock()
-        runs = self._other_runs()
+        runs = self._other_runs(asked)
         # Not earlier: a beat that is seen now may have been sent only now.
         self._looked = now = lease_clock()
-        seen = self._seen if gap < 3 * BEAT_INTERVAL else {}
-        self._seen = {}
-        for run in runs:
-            beats, since = seen.get(run.number, (-1, now))
-            self._seen[run.number] = run.beats, since if beats == run.beats else now
-        due = {number for number, (_, since) in self._seen.items() if now - since > GRACE_TIME}
+        if gap >= 3 * BEAT_INTERVAL:
+            self._detector.forget()
+        due = self._detector.note(asked, runs, now)
         due |= self._known  # ours, but the entry was deleted
         self._take_over(run for run in runs if run.number in due or self._is_predecessor(run))
 
-    def _other_runs(self) -> list[Shelf]:
+    def _other_runs(self, asked: Sequence[int] | None = None) -> list[Shelf]:
         """The shelves of other runs that have not been taken over, and ours if it is new.
 
-        These include shelves whose keeper does not exist, as after a restore from a backup.
+        ``asked``: only these. Otherwise they include shelves whose keeper does not exist, as after
+        a restore from a backup.
         """
-        shelves = self._database.list_shelves()
+        shelves = self._database.list_shelves(asked)
         new = [one for one in shelves if one.keeper == self._mine and one.number not in self._known]
         self._unread += new
         self._known.update(shelf.number for shelf in new)
-        numbers = {shelf.number for shelf in shelves}
         others = [one for one in shelves if one.number != self._mine]
-        return [one for one in others if one.keeper == one.number or one.keeper not in numbers]
+        numbers = {shelf.number for shelf in shelves}
+        return [
+            one
+            for one in others
+            if one.keeper == one.number or (asked is None and one.keeper not in numbers)
+        ]
 
     def _is_predecessor(self, run: Shelf) -> bool:
         """Whether it is that of the previous run of this server."""
@@ -328,8 +332,7 @@ class SharedStore:
 
     def _find_beat(self) -> None:
         """Read the beat of this run from the database. Raises UnknownOutcome after a takeover."""
-        shelves = {shelf.number: shelf for shelf in self._database.list_shelves()}
-        mine = shelves.get(self._mine)
+        mine = next(iter(self._database.list_shelves([self._mine])), None)
         if mine is not None and mine.keeper == self._mine:
             self._beat = mine.beats
             return

@@ -3,7 +3,8 @@
     python -m tests.bench.many_shelves [--servers 1 10 50 100 200] [--databases redis]
 
 This process has the store of each server, and does with it what the server would. Idle: a beat and
-a look at the others, which a server does each second. Under load: groups of jobs that are added,
+a look at others, which a server does each second, by a clock that this process sets: hundreds of
+beats may take longer than a second here. Under load: groups of jobs that are added,
 and are removed with the next group of the server. Prints the CPU time of the database and its
 requests, which hardly depend on what else the machine does, and from these how many jobs a second
 would take one core, beside the idle servers.
@@ -14,16 +15,18 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from unittest.mock import patch
 
 from gearman_py.server.options import parse
 from gearman_py.server.stores import open_store
+from gearman_py.store import shared
 from gearman_py.store.base import Changes, Record, Store, first_number
 from tests.bench.shared_queue import count_requests, read_cpu
 from tests.server import databases
 from tests.server.databases import Postgres, Redis
 
 CORE = 1e3  # milliseconds of CPU a second
-SETTLE_TIME = 3.0  # seconds after the start
+SETTLE_ROUNDS = 3
 ROUND = 1.02  # seconds between two beats of a server, which then looks at the others too
 WORKLOAD = b"x" * 64
 GROUPS = 1, 8, 64  # jobs in a group
@@ -43,17 +46,23 @@ def opened(database: Postgres | Redis, number: int) -> Iterator[list[Store]]:
         yield stores
 
 
-def idle(stores: Sequence[Store], seconds: float) -> int:
-    """Do what idle servers do; return how many times."""
-    begun = time.monotonic()
-    rounds = 0
-    while (now := time.monotonic()) - begun < seconds:
+class Clock:
+    """That of all servers."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def idle(stores: Sequence[Store], clock: Clock, rounds: int) -> None:
+    """Do what idle servers do in so many rounds."""
+    for _ in range(rounds):
+        clock.now += ROUND
         for store in stores:
             assert not store.adopt()
             store.tidy()
-        rounds += 1
-        time.sleep(max(0.0, now + ROUND - time.monotonic()))
-    return rounds
 
 
 def submit(stores: Sequence[Store], groups: int, size: int) -> None:
@@ -74,17 +83,19 @@ def submit(stores: Sequence[Store], groups: int, size: int) -> None:
         store.commit(Changes([], {}, before.get(id(store), [])))
 
 
-def measure(kind: type[Postgres | Redis], number: int, seconds: float, groups: int) -> None:
-    with databases.open_folder() as folder:
+def measure(kind: type[Postgres | Redis], number: int, rounds: int, groups: int) -> None:
+    clock = Clock()
+    with patch.object(shared, "lease_clock", clock), databases.open_folder() as folder:
         database = kind(folder)
         if isinstance(database, Postgres):
             settings = database.data / "postgresql.auto.conf"
             settings.write_text(f"max_connections = {number + 50}\n")
         with databases.running(database), opened(database, number) as stores:
-            idle(stores, SETTLE_TIME)
+            idle(stores, clock, SETTLE_ROUNDS)
             pids = database.pids()
             cpu, requests = read_cpu(pids), count_requests(database)
-            beats = idle(stores, seconds) * number
+            idle(stores, clock, rounds)
+            beats = rounds * number
             cpu, requests = read_cpu(pids) - cpu, count_requests(database) - requests
             all_idle = cpu / beats * number  # in a second
             row = f"{cpu / beats:10.3f} {requests / beats:10.1f} {all_idle / CORE:8.1%}"
@@ -99,7 +110,7 @@ def measure(kind: type[Postgres | Redis], number: int, seconds: float, groups: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[1, 10, 50, 100, 200])
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--groups", type=int, default=2000)
     kinds = {"postgres": Postgres, "redis": Redis}
     parser.add_argument("--databases", nargs="+", choices=kinds, default=list(kinds))
@@ -112,7 +123,7 @@ def main() -> None:
     )
     for kind in arguments.databases:
         for number in arguments.servers:
-            measure(kinds[kind], number, arguments.seconds, arguments.groups)
+            measure(kinds[kind], number, arguments.rounds, arguments.groups)
 
 
 if __name__ == "__main__":

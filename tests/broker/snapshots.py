@@ -22,28 +22,33 @@ def snapshot(broker: Broker, peers: Sequence[Peer]) -> list[Any]:
     return [json.loads(json.dumps(section)) for section in sections]
 
 
+def successor(broker: Broker) -> Broker:
+    """A new broker with the same settings."""
+    old = broker.queues
+    queues = Queues(
+        old._prefix[:-1],
+        function_first=old._function_first,
+        rotate=old._rotate,
+        wakeup=old._wakeup,
+        durable=old.durable,
+        failed=FailedJobs(old.failed.most, old.failed._seconds, old.failed._max_bytes),
+        results=old.results and KeptResults(old.results._seconds, old.results.max_bytes),
+    )
+    return Broker(
+        queues,
+        job_retries=broker._job_retries,
+        exceptions=broker._exceptions,
+        time_of_day=broker.time_of_day,
+        next_run=broker.next_run,
+    )
+
+
 class Following:
     """A broker that is to take the place of another, and has queued jobs copied ahead."""
 
     def __init__(self, broker: Broker) -> None:
-        old = broker.queues
-        queues = Queues(
-            old._prefix[:-1],
-            function_first=old._function_first,
-            rotate=old._rotate,
-            wakeup=old._wakeup,
-            durable=old.durable,
-            failed=FailedJobs(old.failed.most, old.failed._seconds, old.failed._max_bytes),
-            results=old.results and KeptResults(old.results._seconds, old.results.max_bytes),
-        )
         self._old = broker
-        self.broker = Broker(
-            queues,
-            job_retries=broker._job_retries,
-            exceptions=broker._exceptions,
-            time_of_day=broker.time_of_day,
-            next_run=broker.next_run,
-        )
+        self.broker = successor(broker)
         self._restorer = Restorer(self.broker)
         self._ahead = AheadCopy(broker, broker.now)
         self._sections = self._ahead.sections()

@@ -1,8 +1,6 @@
 """Two brokers with the same history, one of which is replaced at any point: no peer can tell."""
 
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -283,28 +281,3 @@ def test_section_that_did_not_come_is_noticed() -> None:
     restorer.read(peers, 0)
     with pytest.raises(SnapshotError, match="6 jobs were announced, and 0 came"):
         restorer.read(last, 0)
-
-
-def test_state_of_an_earlier_version_is_read() -> None:
-    """A snapshot of format 1; what is in it was done to a `Side` at 1000.0."""
-    side = Side(False, False)
-    side.broker = Broker(Queues(b"H"), job_retries=2)
-    restorer = Restorer(side.broker)
-    for section in json.loads((Path(__file__).parent / "state-v1.json").read_text()):
-        restorer.read(section, side.now)
-    side.peers = restorer.peers
-    side.do("say", 2, (Packet.WORK_COMPLETE, b"H:3", b"urgent done"))
-    assert b"H:3\0urgent done" in side.do("read", 0)
-    side.do("say", 2, (TEXT, b"status"))
-    assert side.do("read", 2) == b"f\t2\t0\t2\ng\t3\t0\t2\nh\t0\t0\t1\n.\n"
-    for job in (b"H:6\0g\0\0r\0part", b"H:1\0f\0u\0w0", b"H:2\0f\0\0w2", b"H:4\0g\0low\0\0\1"):
-        side.do("say", 2, (Packet.GRAB_JOB_ALL,))
-        assert job in side.do("read", 2)
-    side.do("say", 2, (Packet.WORK_COMPLETE, b"H:1", b"of both"))
-    for number in (0, 1):
-        assert b"H:1\0of both" in side.do("read", number)
-    for ended in (b"H:2", b"H:4", b"H:6"):
-        side.do("say", 2, (Packet.WORK_COMPLETE, ended, b"done"))
-    side.do("wait", 5.0)
-    side.do("say", 2, (Packet.GRAB_JOB_ALL,))
-    assert b"H:5\0g\0\0later" in side.do("read", 2)

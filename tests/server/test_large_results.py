@@ -1,6 +1,5 @@
 """Results that together are larger than --max-memory reach clients that read them slowly."""
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -38,11 +37,7 @@ class Door:
             self._context = authority.issue("client").client_context()
 
     def join(self, server: GearmandProcess) -> Peer:
-        peer = Peer(server.listening())
-        if self._path:
-            peer.socket.close()
-            peer.socket = socket.socket(socket.AF_UNIX)
-            peer.socket.connect(self._path)
+        peer = Peer(Path(self._path) if self._path else server.listening())
         peer.socket.settimeout(120)
         if self._context:
             peer.socket = self._context.wrap_socket(peer.socket, server_hostname="127.0.0.1")

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import os
 import signal
 import socket
@@ -134,6 +135,42 @@ def test_clients_and_workers_under_load_hear_nothing_of_it(
             ended.set()
         assert all(each.result(LIMIT) for each in asking)
     assert b"failed=0\trequeued=0" in connect().command("stats")
+
+
+def test_what_comes_for_its_peers_while_a_relay_begins_is_passed_on(
+    serve_tls: Callable[..., tuple[Server, Connect]], tmp_path: Path
+) -> None:
+    """A worker without TLS tells all the time how the jobs of clients with TLS go on."""
+    server, connect = serve_tls("-L", f"unix:{tmp_path}/jobs")
+    clients = [connect() for _ in range(30)]
+    handles = [each.ask(Packet.SUBMIT_JOB, b"f", b"", b"w")[1] for each in clients]
+    worker = Peer(tmp_path / "jobs")
+    worker.say(Packet.CAN_DO, b"f")
+    for handle in handles:
+        assert worker.ask(Packet.GRAB_JOB)[1] == handle
+    ended = threading.Event()
+
+    def tell() -> int:
+        for number in itertools.count():
+            if ended.wait(0.002):
+                return number
+            worker.socket.sendall(
+                b"".join(request(Packet.WORK_DATA, each, b"%d" % number) for each in handles)
+            )
+        return 0
+
+    with worker.socket, ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(tell)
+        try:
+            for _ in range(2):
+                server.reload()
+        finally:
+            ended.set()
+        count = telling.result(LIMIT)
+        for client, handle in zip(clients, handles, strict=True):
+            heard = [client.hear() for _ in range(count)]
+            assert heard == [("WORK_DATA", handle, b"%d" % each) for each in range(count)]
+    assert "Traceback" not in server.process.log
 
 
 def test_http_requests_are_answered(
