@@ -5,9 +5,9 @@
 This process has the store of each server, and does with it what the server would. Idle: a beat and
 a look at others, which a server does each second, by a clock that this process sets: hundreds of
 beats may take longer than a second here. Under load: groups of jobs that are added,
-and are removed with the next group of the server. Prints the CPU time of the database and its
-requests, which hardly depend on what else the machine does, and from these how many jobs a second
-would take one core, beside the idle servers.
+and are removed with the next group of the server. Prints the CPU time of the database, which hardly
+depends on what else the machine does, and from it how many jobs a second would take one core,
+beside the idle servers.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from gearman_py.server.options import parse
 from gearman_py.server.stores import open_store
 from gearman_py.store import shared
 from gearman_py.store.base import Changes, Record, Store, first_number
-from tests.bench.shared_queue import count_requests, read_cpu
+from tests.bench.shared_queue import read_cpu
 from tests.server import databases
 from tests.server.databases import Postgres, Redis
 
@@ -93,12 +93,12 @@ def measure(kind: type[Postgres | Redis], number: int, rounds: int, groups: int)
         with databases.running(database), opened(database, number) as stores:
             idle(stores, clock, SETTLE_ROUNDS)
             pids = database.pids()
-            cpu, requests = read_cpu(pids), count_requests(database)
+            cpu = read_cpu(pids)
             idle(stores, clock, rounds)
             beats = rounds * number
-            cpu, requests = read_cpu(pids) - cpu, count_requests(database) - requests
+            cpu = read_cpu(pids) - cpu
             all_idle = cpu / beats * number  # in a second
-            row = f"{cpu / beats:10.3f} {requests / beats:10.1f} {all_idle / CORE:8.1%}"
+            row = f"{cpu / beats:10.3f} {all_idle / CORE:8.1%}"
             for size in GROUPS:
                 cpu = read_cpu(pids)
                 submit(stores, groups, size)
@@ -115,12 +115,8 @@ def main() -> None:
     kinds = {"postgres": Postgres, "redis": Redis}
     parser.add_argument("--databases", nargs="+", choices=kinds, default=list(kinds))
     arguments = parser.parse_args()
-    print(
-        f"{'':18}idle, for each server   all of    a job in groups of: CPU us, and jobs/s of a core"
-    )
-    print(
-        "database  servers   CPU ms/s requests/s   a core", *(f"{size:8}{'':9}" for size in GROUPS)
-    )
+    print(f"{'':17}idle, for each, and all    a job in groups of: CPU us, and jobs/s of a core")
+    print("database  servers   CPU ms/s of a core", *(f"{size:8}{'':9}" for size in GROUPS))
     for kind in arguments.databases:
         for number in arguments.servers:
             measure(kinds[kind], number, arguments.rounds, arguments.groups)
