@@ -37,7 +37,8 @@ class Door:
             self._context = authority.issue("client").client_context()
 
     def join(self, server: GearmandProcess) -> Peer:
-        peer = Peer(Path(self._path) if self._path else server.listening())
+        address = server.listening()
+        peer = Peer(Path(self._path) if self._path else address)
         peer.socket.settimeout(120)
         if self._context:
             peer.socket = self._context.wrap_socket(peer.socket, server_hostname="127.0.0.1")
