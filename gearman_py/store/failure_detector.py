@@ -1,11 +1,11 @@
 """Which of the runs that share a database have stopped to beat (see gearman_py.store.shared).
 
 If each run looked at all others each second, the cost would grow with the square of their number.
-So it looks at WATCHED of them each second, and at all only as often as makes ROWS_PER_SECOND in the
-mean; up to so many runs that is each second too. Whom a run looks at follows from the numbers of
-all: they are put in an order that has nothing to do with their hosts or age, in a ring, and each
-run looks at those that follow it. A run that is gone is thus seen by WATCHED others, and one whose
-watchers are gone with it by the next who looks at all.
+So it looks at WATCHED of them each second, and at all only as often as makes ROWS_PER_SECOND on
+average: with up to 20 others, that is each second too. The runs are put into a ring, in an order
+that has nothing to do with their hosts or ages, and each one watches those that follow it. So one
+that is gone is missed by WATCHED others, and one whose watchers are gone with it by the next that
+looks at all.
 """
 
 from bisect import bisect
