@@ -73,7 +73,7 @@ def _worker(
         if each.kind == "program":
             yield from _program(host, inventory, release, each, instance, app)
             continue
-        file = _unit_file(host, inventory, code, each, instance)
+        file = _unit_file(host, inventory, code, each, instance, app)
         unit = unit_name(instance)
         yield file
         yield Unit(unit, file, code.current, reloads=True, secrets=_secret_files(each))
@@ -102,7 +102,12 @@ def unit_name(instance: str) -> str:
 
 
 def _unit_file(
-    host: Host, inventory: Inventory, release: Release, each: WorkerDefinition, instance: str
+    host: Host,
+    inventory: Inventory,
+    release: Release,
+    each: WorkerDefinition,
+    instance: str,
+    app: Release | None,
 ) -> UnitFile:
     """Of the worker alone; a plain one's is that of all plain ones, whatever their name."""
     shared = each.is_plain and each.name in SAMPLES  # others answer a ping, by their own name
@@ -116,7 +121,15 @@ def _unit_file(
         release,
         TEMPLATE,
         arguments=arguments,
+        labels=_labels("%i" if shared else each.name, each.app, app or release),
         **_common(inventory, each),
+    )
+
+
+def _labels(pool: str, app: str, code: Release) -> str:
+    """What a worker is called at the job servers; the link is followed when it starts."""
+    return ",".join(
+        [f"pool={pool}", *([f"app={app}"] if app else []), f"release={code.root}/current"]
     )
 
 

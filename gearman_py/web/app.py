@@ -24,6 +24,7 @@ from gearman_py.web.login import LoginPages
 from gearman_py.web.operating import Operator
 from gearman_py.web.pages import Pages
 from gearman_py.web.schedule_pages import SchedulePages
+from gearman_py.web.worker_pages import WorkerPages
 
 STATIC = Path(__file__).parent / "static"
 
@@ -48,6 +49,7 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
     functions = FunctionActions(collector, pages.render, operator)
     schedules = SchedulePages(collector, pages.render, operator)
     job_actions = JobActions(operator)
+    worker_pages = WorkerPages(collector, pages.render)
 
     async def healthz(request: Request) -> Response:
         """200 while the collector works, whatever it finds."""
@@ -77,7 +79,7 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
             Route("/jobs", jobs.jobs),
             Route("/job", jobs.job),
             Route("/job/{action}", job_actions.change, methods=["POST"]),
-            Route("/workers", pages.workers),
+            Route("/workers", worker_pages.workers),
             Route("/servers", pages.servers),
             Route("/runbook", pages.runbook),
             Route("/login", login.form),

@@ -70,6 +70,11 @@ def format_name(name: str) -> str:
     return printable(name, keep="") if name.strip() or not name else repr(name)
 
 
+def format_client_id(client_id: str) -> str:
+    """A client id, harmless and without the labels of a deployed worker; "" if it has none."""
+    return "" if client_id == "-" else format_name(client_id.partition(",")[0])
+
+
 def raw_name(name: str) -> str:
     """A name as clients gave it, of one in a listing, where unprintable bytes are escaped."""
     raw = ESCAPED_BYTE.sub(lambda found: bytes([int(found[1], 16)]), name.encode())
@@ -115,6 +120,7 @@ FILTERS = {
     "moment": format_moment,
     "segment": path_of,
     "harmless": format_name,
+    "client": format_client_id,
     "limits": format_limits,
     "period_rate": format_period_rate,
 }

@@ -21,13 +21,11 @@ from gearman_py.web.function_detail import (
     ask_submitters,
 )
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
-from gearman_py.web.job_pages import ask_running
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
 from gearman_py.web.notices import Notices
 from gearman_py.web.panels import make_panels, time_panels
 from gearman_py.web.problems import FleetProblem, find_problems
 from gearman_py.web.runbook import read_runbook
-from gearman_py.web.worker_rows import WorkerRow
 
 BUSIEST = 10  # functions on the overview
 NAVIGATION = (
@@ -51,16 +49,6 @@ FUNCTION_COLUMNS = (
     Column("failed", "Failing", "share, last 15 minutes", lambda row: row.recent.failed_share),
     Column("wait", "Wait", "average, last minute", lambda row: row.minute.mean_wait or 0.0),
     Column("run", "Run time", "average, last minute", lambda row: row.minute.mean_run or 0.0),
-)
-WORKER_COLUMNS = (
-    Column("host", "Host", "", lambda row: (row.address, row.client_id), numeric=False),
-    Column("id", "Worker", "", lambda row: row.client_id, numeric=False),
-    Column("functions", "Functions", "", lambda row: len(row.functions), right=False),
-    Column(
-        "connections", "Connections", "a slot has one to each server", lambda row: row.connections
-    ),
-    Column("servers", "Servers", "to which it is connected", lambda row: len(row.servers)),
-    Column("since", "Seen for", "by this page", lambda row: row.since),
 )
 
 
@@ -184,30 +172,6 @@ class Pages:
             submitter_count=None if submitters is None else len(submitters),
             shares=SHARES,
             own_problems=[problem for problem in self.problems if problem.function == name],
-        )
-
-    async def workers(self, request: Request) -> Response:
-        query = Query.of("/workers", request.query_params, "function")
-        wanted = request.query_params.get("function")
-        found: list[WorkerRow] = [
-            row
-            for row in self._collector.fleet.workers
-            if (not wanted or wanted in row.functions)
-            and (query.text in row.address or query.text in row.client_id)
-        ]
-        hosts = len({row.address for row in found})
-        running = await ask_running(self._collector)
-        rows, sorted_by = sort_rows(query, WORKER_COLUMNS, found, "host")
-        return self.render(
-            request,
-            "workers.html",
-            query=query,
-            columns=WORKER_COLUMNS,
-            sorted_by=sorted_by,
-            page=cut_page(query, rows),
-            hosts=hosts,
-            running=running,
-            wanted=wanted or "",
         )
 
     async def servers(self, request: Request) -> Response:

@@ -1,10 +1,12 @@
 """Workers as processes: each has connections to several servers, and one for each of its slots."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gearman_py.admin.answers import WorkerInfo
 
 Identity = tuple[str, str]
+LABELS = ("pool", "app", "release")
 
 
 @dataclass
@@ -21,6 +23,13 @@ class WorkerRow:
     connections: int = 0
     functions: set[str] = field(default_factory=set)
     servers: set[str] = field(default_factory=set)
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Its host, pool, app and release, as far as its client id tells them, else ""."""
+        pairs = (pair.partition("=") for pair in self.client_id.split(",")[1:])
+        told = {name: value for name, _, value in pairs if name in LABELS}
+        return {"host": self.address, **dict.fromkeys(LABELS, ""), **told}
 
 
 class WorkerTable:

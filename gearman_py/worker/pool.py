@@ -17,6 +17,7 @@ from gearman_py.worker.executor import JobExecutor
 from gearman_py.worker.fork_server import ForkServer
 from gearman_py.worker.hooks import as_coroutine, shut_down, shut_down_async
 from gearman_py.worker.job_runner import JobRunner, worker_error
+from gearman_py.worker.labels import add_labels
 from gearman_py.worker.pool_config import PoolConfig
 from gearman_py.worker.pool_members import PoolMembers
 from gearman_py.worker.pool_scaler import PoolScaler
@@ -238,7 +239,7 @@ class WorkerPool:
         return partial(
             WorkerSession,
             functions,
-            client_id,
+            add_labels(client_id),
             limits=self._registry.server_limits(),
             reducers=self._config.reducers,
             max_packet=self._config.max_packet,

@@ -478,7 +478,8 @@ def test_a_worker_on_trial_finds_the_job_servers_as_its_unit_does(
     wanted = resources(load(tmp_path, hosts), "worker")
     texts = [each.content.decode() for each in wanted if isinstance(each, UnitFile)]
     pairs = re.findall(r"^Environment=(GEARMAN\S+=\S+)", "\n".join(texts), re.MULTILINE)
-    known = {pair for pair in pairs if not pair.startswith("GEARMAN_CONFIG")}
+    of_unit = "GEARMAN_CONFIG", "GEARMAN_WORKER_LABELS"
+    known = {pair for pair in pairs if not pair.startswith(of_unit)}
     tried = [each for each in wanted if isinstance(each, WorkerHealth) and each.trial]
     for health in tried:
         (trial,) = health.staged_proofs()

@@ -27,7 +27,11 @@ FUNCTIONS = {
     "report.pdf": (0.4, 0.3),
     "invoice.export": (0.2, 0.2),
 }
-HOSTS = ("web1", "web2", "batch1")
+HOSTS = (  # with pool and release
+    ("web1", "pages", "4f2a9c17d0b3"),
+    ("web2", "pages", "4f2a9c17d0b3"),
+    ("batch1", "nightly", "c81e03b5527a"),
+)
 
 
 @contextmanager
@@ -109,10 +113,10 @@ def _site(folder: Path, servers: list[JobServer]) -> AbstractContextManager[Site
 
 def _start_workers(stack: ExitStack, servers: list[JobServer], functions: list[str]) -> None:
     over = threading.Event()
-    for number, host in enumerate(HOSTS):
+    for number, (host, pool, release) in enumerate(HOSTS):
         worker = Worker(
             [server.address for server in servers],
-            client_id=f"{host}:{2301 + 17 * number}",
+            client_id=f"{host}:{2301 + 17 * number},pool={pool},app=shop,release={release}",
             concurrency=4,
         )
         for name in functions:

@@ -194,6 +194,37 @@ def test_newest_failures_and_submitters_of_a_function(site: Site, servers: list[
     assert submitters[1:] == [["127.0.0.1", "\u2013", "7", "1", "\u2013"]]
 
 
+def test_workers_by_pool_app_and_release(
+    site: Site, servers: list[JobServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "releases" / "1a2b").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/1a2b")
+    ids = {"a:1": "current", "a:2": "current", "b:1": "other"}
+    with contextlib.ExitStack() as stack:
+        for name, release in ids.items():
+            worker = Worker([each.address for each in servers], client_id=name)
+            worker.function("f")(lambda job: b"")
+            labels = f"pool=fast,app=shop app, release={tmp_path / release},x=y"
+            monkeypatch.setenv("GEARMAN_WORKER_LABELS", labels)
+            stack.enter_context(running(worker))
+        monkeypatch.delenv("GEARMAN_WORKER_LABELS")
+        stack.enter_context(running(some_worker(servers[0].address)))
+        await_true(lambda: "4 processes" in site.page("/workers").text)
+        (table,) = site.page("/workers").tables
+        cells = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+        assert [[row["Worker"], row["Pool"], row["App"], row["Release"]] for row in cells] == [
+            ["a:1", "fast", "shop_app", "1a2b"],
+            ["a:2", "fast", "shop_app", "1a2b"],
+            ["b:1", "fast", "shop_app", "other"],
+            ["some-worker", "\u2013", "\u2013", "\u2013"],
+        ]
+        (table,) = site.page("/workers?by=release").tables
+        assert [row[:2] for row in table[1:]] == [["1a2b", "2"], ["other", "1"], ["not told", "1"]]
+        (table,) = site.page("/workers?by=pool").tables
+        assert table[1][table[0].index("Releases")] == "1a2b (2) , other (1)"
+        assert "1 process on" in site.page("/workers?release=other&pool=fast").text
+
+
 def test_percentiles_are_those_of_the_buckets() -> None:
     bounds, counts = (1.0, 2.0, 4.0), (10, 10, 30, 40)
     found = [find_percentile(share, bounds, counts) for share in (0.125, 0.25, 0.5, 0.75, 0.99)]
