@@ -179,7 +179,7 @@ def _add_command(
 
 def _run_worker(parser: ArgumentParser, worker: Worker, options: Namespace) -> int:
     try:
-        return worker.run(metrics_file=options.metrics_file)
+        return worker.run(metrics_file=options.metrics_file, metrics_listen=options.metrics_listen)
     except ValueError as error:
         _refuse(parser, str(error))
 

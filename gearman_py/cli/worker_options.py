@@ -149,6 +149,7 @@ def _add_operation(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="keep metrics in NAME.prom, for the textfile collector of node_exporter",
     )
+    add("--metrics-listen", metavar="ADDRESS:PORT", help="answer GET /metrics and /healthz there")
     add("--version", action="version", version=f"gearman-worker {__version__}")
     add("--help", action="help", help="show this and exit")
 

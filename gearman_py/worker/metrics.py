@@ -1,10 +1,11 @@
-"""What a worker tells Prometheus, in a file for the textfile collector of node_exporter.
+"""What a worker tells Prometheus, at an address or in a file for a collector of node_exporter.
 
 https://github.com/prometheus/node_exporter#textfile-collector: its folder takes any number of
 files, so one scrape of a host finds all of its workers.
 """
 
 import os
+import socket
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -19,6 +20,7 @@ from gearman_py.exposition import Distribution, Sample, render_family
 from gearman_py.worker.executor import END_REASONS
 from gearman_py.worker.job import Outcome, WorkerJob
 from gearman_py.worker.pool import WorkerPool
+from gearman_py.worker.reload import count_reloads
 
 # Seconds: upper bounds of how long jobs run, as those of the job server's metrics.
 RUN_BOUNDS = (
@@ -83,10 +85,15 @@ class WorkerMetric:
 
 
 class WorkerMetrics:
-    """The file of a running worker; its name without a suffix is the label ``worker``."""
+    """The metrics of a running worker, and their file, if it has one.
 
-    def __init__(self, path: Path, pool: WorkerPool, outcomes: OutcomeCounts) -> None:
-        self._path = path
+    The label ``worker`` is the file's name without a suffix; without a file, the worker's host.
+    """
+
+    def __init__(self, path: Path | None, pool: WorkerPool, outcomes: OutcomeCounts) -> None:
+        self.path = path
+        self._name = path.stem if path else socket.gethostname()
+        self._writing = Lock()
         self._started = time.time()
         self.pool = pool
         self.outcomes = outcomes
@@ -97,23 +104,29 @@ class WorkerMetrics:
         return self._started
 
     def render(self) -> bytes:
-        """The text of the file."""
+        """The metrics as text."""
         parts: list[bytes] = []
         for metric in WORKER_METRICS:
-            samples = [((self._path.stem, *labels), value) for labels, value in metric.read(self)]
+            samples = [((self._name, *labels), value) for labels, value in metric.read(self)]
             parts += render_family(metric, samples)
         return b"".join(parts)
 
     def write(self) -> None:
-        """Replace the file. Raises OSError."""
-        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with open(new, "wb", opener=_open_readable) as file:
-            file.write(self.render())
-        new.replace(self._path)
+        """Replace the file, unless it was removed for good. Raises OSError."""
+        with self._writing:
+            if self.path is None:
+                return
+            new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            with open(new, "wb", opener=_open_readable) as file:
+                file.write(self.render())
+            new.replace(self.path)
 
     def remove(self) -> None:
-        """Remove the file: a worker that was stopped has no metrics. Raises OSError."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file for good: a worker that was stopped has none. Raises OSError."""
+        with self._writing:  # a thread may be about to replace it
+            path, self.path = self.path, None
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def _open_readable(path: str, flags: int) -> int:
@@ -150,6 +163,12 @@ WORKER_METRICS = (
         "gauge",
         "When the worker started, in seconds since 1970; a reload starts another.",
         _one(lambda metrics: metrics.started),
+    ),
+    WorkerMetric(
+        "gearman_worker_reloads_total",
+        "counter",
+        "Reloads since the worker was first started.",
+        _one(lambda _: count_reloads()),
     ),
     WorkerMetric(
         "gearman_worker_written_seconds",

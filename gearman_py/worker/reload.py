@@ -26,6 +26,7 @@ from gearman_py.net import abstract_socket
 from gearman_py.sdnotify import notify
 
 _ENVIRONMENT = "GEARMAN_WORKER_HANDOVER"
+_RELOADS = "GEARMAN_WORKER_RELOADS"  # how many there were before this process
 _CONTINUE = b"go on"
 _READY_TIMEOUT = 60.0  # seconds for a successor to be registered
 _CONNECT_TIMEOUT = 1.0  # seconds for who asked to accept: jobs are not served meanwhile
@@ -45,6 +46,12 @@ def program_command() -> list[str]:
     if script.is_file() and os.access(script, os.X_OK):
         return [str(script.absolute()), *sys.argv[1:]]
     return [sys.executable, *sys.orig_argv[1:]]
+
+
+def count_reloads() -> int:
+    """How often the worker was reloaded until it became this process."""
+    word = os.environ.get(_RELOADS, "")
+    return int(word) if word.isdecimal() else 0
 
 
 async def start_successor() -> int:
@@ -79,6 +86,7 @@ async def start_successor() -> int:
 def _launch_program(descriptor: int) -> "subprocess.Popen[bytes]":
     environment = {key: value for key, value in os.environ.items() if key != "WATCHDOG_PID"}
     environment[_ENVIRONMENT] = f"{descriptor}:{os.getpid()}"
+    environment[_RELOADS] = str(count_reloads() + 1)
     command = program_command()
     try:
         return subprocess.Popen(

@@ -13,8 +13,10 @@ import signal
 from contextlib import suppress
 from time import monotonic
 
+from gearman_py.net.servers import ServerAddress
 from gearman_py.sdnotify import notify, watchdog_interval
 from gearman_py.worker.metrics import WorkerMetrics
+from gearman_py.worker.metrics_listener import MetricsListener
 from gearman_py.worker.pool import WorkerPool
 from gearman_py.worker.reload import (
     Predecessor,
@@ -40,13 +42,15 @@ class WorkerService:
         self,
         pool: WorkerPool,
         predecessor: Predecessor | None,
-        metrics: WorkerMetrics | None = None,
+        metrics: WorkerMetrics,
+        listen: ServerAddress | None = None,
         *,
         burst: bool = False,
     ) -> None:
         self._burst = burst
         self._pool = pool
         self._metrics = metrics
+        self._listen = listen  # for metrics
         self._predecessor = predecessor
         self._replaced = False  # systemd follows the successor now
         self._reloading: asyncio.Task[None] | None = None
@@ -64,6 +68,7 @@ class WorkerService:
         faulthandler.register(signal.SIGUSR1)
         reporting = asyncio.create_task(self._report_status())
         writing = asyncio.create_task(self._write_metrics())
+        self._answering = asyncio.create_task(self._serve_metrics())
         bursting = asyncio.create_task(self._end_burst()) if self._burst else None
         try:
             await self._pool.serve()
@@ -72,6 +77,7 @@ class WorkerService:
         finally:
             reporting.cancel()
             writing.cancel()
+            self._answering.cancel()
             if bursting is not None:
                 bursting.cancel()
             self._remove_metrics()
@@ -135,6 +141,7 @@ class WorkerService:
         else:
             _log.info("worker %d has taken over: draining", successor)
             self._replaced = True
+            self._answering.cancel()  # its successor has the address
             self._pool.drain()
             report_reload("")
 
@@ -161,7 +168,7 @@ class WorkerService:
     async def _write_metrics(self) -> None:
         """Write them at intervals, until a successor does."""
         problem = ""
-        while self._metrics is not None and not self._replaced:
+        while self._metrics.path is not None and not self._replaced:
             if self._pool.members.slots:
                 try:
                     await asyncio.to_thread(self._metrics.write)
@@ -171,8 +178,22 @@ class WorkerService:
                         _log.error("metrics cannot be written: %s", problem)
             await asyncio.sleep(_METRICS_INTERVAL)
 
+    async def _serve_metrics(self) -> None:
+        """Answer at the address for metrics, once a predecessor does so no more."""
+        if self._listen is not None:
+            await MetricsListener(self._listen, self._metrics, self._find_problem).serve()
+
+    def _find_problem(self) -> str:
+        """Why the worker is not healthy; "" if it is."""
+        members = self._pool.members
+        if self._pool.is_draining:
+            return "draining"
+        if not members.is_ready:
+            return "a slot is not registered with a job server"
+        return "" if members.is_healthy else "a slot is stuck"
+
     def _remove_metrics(self) -> None:
-        if self._metrics is not None and not self._replaced:
+        if not self._replaced:
             with suppress(OSError):
                 self._metrics.remove()
 

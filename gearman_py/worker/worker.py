@@ -33,6 +33,7 @@ from gearman_py.worker.function_spec import (
 )
 from gearman_py.worker.job_proof import JobProof
 from gearman_py.worker.metrics import OutcomeCounts, WorkerMetrics
+from gearman_py.worker.metrics_listener import METRICS_PORT
 from gearman_py.worker.pool import StartupFailed, WorkerPool
 from gearman_py.worker.pool_config import PoolConfig, PoolOptions
 from gearman_py.worker.registry import FunctionRegistry
@@ -250,7 +251,9 @@ class Worker:
         self._registry.middlewares.append(check_middleware(function))
         return function
 
-    def run(self, *, metrics_file: Path | str | None = None) -> int:
+    def run(
+        self, *, metrics_file: Path | str | None = None, metrics_listen: str | None = None
+    ) -> int:
         """Work until SIGTERM or SIGINT, then drain. It takes over the process and its signals.
 
         SIGHUP starts the program again beside this one, and drains once job servers have
@@ -258,17 +261,18 @@ class Worker:
         does is printed to stderr.
 
         ``metrics_file``, NAME.prom in a folder that node_exporter reads, has the worker's metrics
-        while it runs.
+        while it runs; at ``metrics_listen`` ("127.0.0.1:9419") it answers GET /metrics, /healthz.
 
         Returns the exit status: 0 if it drained; 1 if it could not start, or if a second signal
         or the drain's time limit ended it while a job was running. Reports to systemd if that is
         listening. Raises ValueError without functions.
         """
         outcomes = OutcomeCounts()
-        if metrics_file:
+        listen = parse_servers(metrics_listen, port=METRICS_PORT)[0] if metrics_listen else None
+        if metrics_file or listen:
             self._registry.on_outcome.append(outcomes.note_outcome)
         pool = self._start_pool()
-        metrics = WorkerMetrics(Path(metrics_file), pool, outcomes) if metrics_file else None
+        metrics = WorkerMetrics(Path(metrics_file) if metrics_file else None, pool, outcomes)
         if not _log.hasHandlers():
             handler = logging.StreamHandler()
             handler.setFormatter(EntryFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -281,7 +285,7 @@ class Worker:
             pool.open()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 burst = self._config.burst
-                runner.run(WorkerService(pool, predecessor, metrics, burst=burst).run())
+                runner.run(WorkerService(pool, predecessor, metrics, listen, burst=burst).run())
         except ProcessDied as death:
             _log.error("a worker process could not start: %s", death)
             return 1

@@ -1,8 +1,10 @@
-"""gearman-worker --metrics-file: what node_exporter finds is what the worker did."""
+"""gearman-worker --metrics-file and --metrics-listen: what is read is what the worker did."""
 
+import http.client
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from prometheus_client import parser
 
 from gearman_py import Client, JobException
+from tests.leftovers import leftovers_killed
+from tests.ports import reserve_port
 from tests.waiting import await_true
 
 MODULE = """
@@ -29,9 +33,19 @@ def echo(workload):
 """
 
 
+@pytest.fixture(autouse=True)
+def _leftovers_killed() -> Iterator[None]:
+    with leftovers_killed():
+        yield
+
+
 def read_values(file: Path) -> dict[tuple[str, ...], float]:
     """By name and labels, without the worker's, the first."""
-    families = parser.text_string_to_metric_families(file.read_text() if file.exists() else "")
+    return parse_values(file.read_text() if file.exists() else "")
+
+
+def parse_values(text: str) -> dict[tuple[str, ...], float]:
+    families = parser.text_string_to_metric_families(text)
     return {
         (sample.name, *list(sample.labels.values())[1:]): sample.value
         for family in families
@@ -100,3 +114,52 @@ def test_a_worker_goes_on_while_its_file_cannot_be_written(
     _, log = worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert log.count(b"metrics cannot be written") <= 1
+
+
+def fetch(port: int, path: str) -> tuple[int, str]:
+    """The status and the text of an answer; 0 while nothing answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def test_metrics_are_answered_by_the_worker_and_by_the_one_that_a_reload_starts(
+    program: Any, gearmand: Any, until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    port = reserve_port()
+    options = ("--servers", gearmand.address, "--metrics-listen", f"127.0.0.1:{port}")
+    none = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    worker = program("worker", *options, "jobs:worker", **none)
+    until(lambda: fetch(port, "/healthz") == (200, "ok\n"))
+    with Client(gearmand.address, timeout=30) as client:
+        client.do("echo", "x")
+    expected = {
+        ("gearman_worker_jobs_total", "echo", "complete"): 1,
+        ("gearman_worker_slots",): 2,
+        ("gearman_worker_reloads_total",): 0,
+    }
+    until(lambda: expected.items() <= parse_values(fetch(port, "/metrics")[1]).items())
+    assert fetch(port, "/other")[0] == 404
+    reloaded = program("worker", "--reload", str(worker.pid))
+    reloaded.communicate(timeout=120)
+    assert reloaded.returncode == 0
+    again = {("gearman_worker_reloads_total",): 1, ("gearman_worker_slots",): 2}
+    until(lambda: again.items() <= parse_values(fetch(port, "/metrics")[1]).items())
+    worker.wait(120)
+    until(lambda: fetch(port, "/healthz") == (200, "ok\n"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:no", ":9"])
+def test_an_address_for_metrics_that_makes_no_sense_is_refused(program: Any, address: str) -> None:
+    worker = program("worker", "--metrics-listen", address, "reverse")
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 2
+    assert address.encode() in said and b"Traceback" not in said
