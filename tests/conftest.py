@@ -7,7 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs in one process where tests run side by side (-n), and in which order.
 
     Tests of a file share its fixtures; those of the server have their own. The lab's need the CPU
-    all the while, and the server's mostly wait: they take turns. The longest files are begun first.
+    all the while, and the server's mostly wait: they take turns. The longest files are begun first,
+    and those that have no slow test last, so that no process works on when the others have ended.
     """
     rooms: dict[str, list[pytest.Item]] = {"lab": [], "server": [], "interop": [], "": []}
     for item in items:
@@ -74,9 +75,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("far"))
         elif folder != "server":
             item.add_marker(pytest.mark.xdist_group("/".join([folder, *rest])))
-    files = [list(tests) for _, tests in groupby(rooms["lab"], lambda item: item.path)]
+    files = _by_file(rooms["lab"])
     files.sort(key=lambda tests: -tests[0].path.stat().st_size)
-    items[:] = [*_in_turn(files, rooms["server"]), *rooms["interop"], *rooms[""]]
+    others = _by_file(rooms[""])
+    others.sort(key=lambda tests: not any(item.get_closest_marker("slow") for item in tests))
+    items[:] = [*_in_turn(files, rooms["server"]), *rooms["interop"], *chain(*others)]
+
+
+def _by_file(items: list[pytest.Item]) -> list[list[pytest.Item]]:
+    return [list(tests) for _, tests in groupby(items, lambda item: item.path)]
 
 
 def _in_turn(files: list[list[pytest.Item]], others: list[pytest.Item]) -> Iterator[pytest.Item]:

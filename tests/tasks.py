@@ -52,8 +52,9 @@ BENCHES = (
     "shared_queue",
     "steering",
 )
-# More processes than cores: most tests wait for another process. Each takes 5 s to collect them.
-SIDE_BY_SIDE = ("--numprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+# More processes than cores: most tests wait for another process. Each costs some 15 s of CPU: it
+# collects all tests, and boots a lab of its own.
+SIDE_BY_SIDE = ("--numprocesses", "6", "--dist", "loadgroup", "--no-loadscope-reorder")
 FAST = (
     *("-m", "not lab and not interop and not slow", "--hypothesis-profile", "fast"),
     *("--numprocesses", "3"),  # few of these wait
@@ -158,7 +159,7 @@ def fuzz(c: Context, target: Sequence[str] | None = None, seconds: int = 60) -> 
 def _run_failed_again() -> int:
     """Run the files of the tests that failed once more, alone, as CPython's regrtest does.
 
-    Four processes on two cores delay each other by seconds. What fails alone too is a fault; what
+    Six processes on two cores delay each other by seconds. What fails alone too is a fault; what
     passes is named, since it tells of a test or of a program that cannot bear a busy machine.
     """
     failed = json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_text())

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from provision.agent.accounts import find_traces
 from tests.attacks import attack
 
@@ -18,6 +20,7 @@ while os.getppid() == int(sys.argv[2]):
 """
 
 
+@pytest.mark.slow
 @attack("local user", "fail a retirement by files that come and go", "mended")
 def test_files_that_come_and_go_are_passed_over(tmp_path: Path) -> None:
     words = [sys.executable, "-c", FLAPPING, str(tmp_path), str(os.getpid())]

@@ -122,6 +122,7 @@ def test_a_worker_proves_its_job(release: Path, submit: Submit, options: list[st
         assert submit(jobs, pid) == b"!dlroW olleH"
 
 
+@pytest.mark.slow
 @attack(
     "peer on the network",
     "answer the job of a trial for a release that does not serve its function",

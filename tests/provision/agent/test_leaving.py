@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the agent removes wha
 DEEP = 1500
 
 
+@pytest.mark.slow
 @attack("user of a service", "keep a retirement from its end by folders a thousand deep", "mended")
 def test_folders_however_deep_are_removed(tmp_path: Path) -> None:
     state = tmp_path / "state"
