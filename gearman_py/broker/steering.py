@@ -106,6 +106,7 @@ def server(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterato
 def list_facts(broker: Rules) -> Iterator[bytes]:
     """What the server is, a key and a value in each row."""
     facts = broker.describe() if broker.describe else {}
+    facts["admin_only"] = f"{broker.restricted:d}"
     facts["paused"] = f"{broker.queues.restrictions.paused:d}"
     if pause := broker.queues.restrictions.pauses.get(SERVER):
         facts |= {"paused_since": f"{pause.since:.0f}", "paused_by": pause.by}

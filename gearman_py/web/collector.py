@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -26,6 +26,8 @@ LATE = 60.0  # seconds that a round may take
 PAUSE = 20  # times as long as the slowest answer took, at least
 
 log = logging.getLogger(__name__)
+
+Ask = Callable[[AsyncAdminClient, ServerLook], Awaitable[ServerLook]]
 
 
 class Collector:
@@ -52,7 +54,7 @@ class Collector:
         self.interval = interval
         self.history_problem = ""
         self._servers = list(servers)
-        self._looking = asyncio.Lock()
+        self._showing = asyncio.Lock()
         self._next_by = time.monotonic() + LATE
         self._operated = list(operated) or self._servers
         self._clients = [_make_client(server) for server in servers]
@@ -95,25 +97,37 @@ class Collector:
     async def _look_in_time(self) -> float:
         """Ask all servers whose turn it is; return after how many seconds to do so again."""
         began = time.monotonic()
-        async with self._looking:
-            await self._look(self._ask_in_turn)
+        await self._look(self._ask_in_turn, self.fleet.servers)
         pause = max(0.0, self.interval - (time.monotonic() - began))
         self._next_by = time.monotonic() + pause + LATE
         return pause
 
-    async def look(self) -> None:
-        """Ask all servers once."""
-        async with self._looking:
-            await self._look(self._ask)
+    async def look(self, silent: Collection[str] = ()) -> None:
+        """Ask the servers that answered last, less those that are known to be ``silent`` by now.
 
-    async def _look(
-        self, ask: Callable[[AsyncAdminClient, ServerLook], Awaitable[ServerLook]]
-    ) -> None:
-        pairs = zip(self._clients, self.fleet.servers, strict=True)
-        servers = await asyncio.gather(*(ask(client, old) for client, old in pairs))
+        Who waits for a page waits for no other: those are asked again in their turn.
+        """
+        servers = [
+            each
+            for each in self.fleet.servers
+            if (each.answers or not each.since) and each.address not in silent
+        ]
+        await self._look(self._ask, servers)
+
+    async def _look(self, ask: Ask, servers: Sequence[ServerLook]) -> None:
+        looks = await asyncio.gather(*(ask(self._clients[each.number], each) for each in servers))
+        async with self._showing:
+            await self._show(looks)
+
+    async def _show(self, looks: Sequence[ServerLook]) -> None:
+        """Show what servers said, unless they have been asked again since."""
+        servers = list(self.fleet.servers)
+        fresh = [each for each in looks if each.asked > servers[each.number].asked]
+        for server in fresh:
+            servers[server.number] = server
         now = time.time()
         news: dict[str, Counters] = {}
-        for server in servers:
+        for server in fresh:
             if server.answers and server.counts:
                 baseline = self._baselines.setdefault(server.address, Baseline())
                 for name, counters in baseline.advance(
@@ -142,8 +156,8 @@ class Collector:
         return look
 
     async def _ask(self, client: AsyncAdminClient, old: ServerLook) -> ServerLook:
-        look = ServerLook(old.number, old.address, old.tls, why="")
         began, now = time.monotonic(), time.time()
+        look = ServerLook(old.number, old.address, old.tls, why="", asked=began)
         try:
             look.pid = old.pid if old.answers else 0
             look.version = await client.version()
@@ -154,6 +168,8 @@ class Collector:
             if look.counts:
                 with suppress(AdminError):  # an earlier version of ours
                     look.facts = await client.facts()
+                operator = self._operators[old.number]
+                look.steered = operator is not client or not look.fact("admin_only")
         except ServerUnavailable:
             look.why = client.passed_over[0][1]
         except GearmanError as error:

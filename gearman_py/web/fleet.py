@@ -18,7 +18,8 @@ class ServerLook:
     """A job server as it was when it was last asked; ``why`` it did not answer, if it did not.
 
     ``counts``: it is one that counts (ours, not C gearmand). ``since``: when it was first found as
-    it is, answering or not, in seconds since 1970. ``seconds``: how long it took to answer.
+    it is, answering or not, in seconds since 1970. ``asked``: when it was asked, by the monotonic
+    clock. ``seconds``: how long it took to answer. ``steered``: it obeys from here.
     """
 
     number: int
@@ -26,6 +27,8 @@ class ServerLook:
     tls: bool = False
     why: str = "not asked yet"
     since: float = 0.0
+    asked: float = 0.0
+    steered: bool = True
     version: str = ""
     pid: int = 0
     counts: bool = False
@@ -181,6 +184,11 @@ class Fleet:
     @property
     def answering(self) -> list[ServerLook]:
         return [server for server in self.servers if server.answers]
+
+    @property
+    def unsteered(self) -> list[str]:
+        """The addresses of ours that take commands only on an admin socket which is not here."""
+        return [each.address for each in self.servers if not each.steered]
 
     @property
     def counted(self) -> bool:

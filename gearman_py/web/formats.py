@@ -122,5 +122,4 @@ FILTERS = {
     "harmless": format_name,
     "client": format_client_id,
     "limits": format_limits,
-    "period_rate": format_period_rate,
 }

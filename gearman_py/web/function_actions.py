@@ -1,6 +1,7 @@
 """Actions on a function, at all job servers: its page leads to them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,11 +11,12 @@ from gearman_py.admin.aio import AsyncAdminClient
 from gearman_py.admin.answers import FunctionStats
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import FunctionRow, ServerLook
-from gearman_py.web.formats import format_count, raw_name
+from gearman_py.web.formats import format_count, format_period_rate, raw_name
 from gearman_py.web.login import Render
 from gearman_py.web.operating import Act, Operator
 
 ACTIONS = ("pause", "resume", "limit", "purge")
+LIMITS = ("running", "rate", "per_key", "separator")
 MAX_LIMIT = 10**9
 
 
@@ -39,7 +41,7 @@ class FunctionActions:
             request,
             "limits.html",
             row=row,
-            set=limited[0] if limited else FunctionStats(row.name),
+            form=_fill_form(limited[0] if limited else FunctionStats(row.name)),
             known=known,
             differ=len(set(map(_limits_of, known.values()))) > 1,
         )
@@ -47,7 +49,20 @@ class FunctionActions:
     async def purge(self, request: Request) -> Response:
         """The page that tells how many jobs a purge would cancel."""
         row, servers = await self._look_at(request, "purge")
-        return self._render(request, "purge.html", row=row, servers=servers)
+        stats = {
+            each.address: each.functions.get(row.name, FunctionStats(row.name))
+            for each in servers
+            if each.answers and each.counts
+        }
+        return self._render(
+            request,
+            "purge.html",
+            row=row,
+            servers=servers,
+            stats=stats,
+            waiting=sum(each.waiting for each in stats.values()),
+            scheduled=sum(each.scheduled for each in stats.values()),
+        )
 
     async def change(self, request: Request) -> Response:
         action = request.path_params["action"]
@@ -55,6 +70,8 @@ class FunctionActions:
             raise HTTPException(404, "This page does not exist.")
         fields = await self._operator.read_form(request, action)
         row = self._find_row(fields.get("function", ""))
+        if action == "limit":
+            fields = _drop_untouched(fields)
         act = _make_act(action, raw_name(row.name), fields)
         outcomes = await self._operator.carry_out(
             request, action, fields, self._find_servers(row.name), act
@@ -85,8 +102,10 @@ class FunctionActions:
 def _make_act(action: str, name: str, fields: Mapping[str, str]) -> Act:
     """Raises HTTPException for limits that make no sense."""
     running, per_key = (_parse_count(fields, each) for each in ("running", "per_key"))
-    rate, separator = fields.get("rate", "").strip() or "0", fields.get("separator") or ":"
-    if any(char.isspace() or not char.isprintable() for char in rate):
+    rate = (fields["rate"].strip() or "0") if "rate" in fields else None
+    limits: dict[str, Any] = {"running": running, "rate": rate, "per_key": per_key}
+    touched = {what: limit for what, limit in limits.items() if limit is not None}
+    if rate and any(char.isspace() or not char.isprintable() for char in rate):
         raise HTTPException(400, f"{rate!r} is not a rate; expected one such as 100/s or 20/m.")
 
     async def act(client: AsyncAdminClient) -> str:
@@ -98,18 +117,42 @@ def _make_act(action: str, name: str, fields: Mapping[str, str]) -> Act:
                 await client.resume(name)
                 return "resumed"
             case "limit":
-                await client.limit(
-                    name, running=running, rate=rate, per_key=per_key, separator=separator
-                )
-                return "limits set" if running or per_key or rate != "0" else "no limits"
+                if not touched:
+                    return "nothing was changed"
+                await client.limit(name, **limits, separator=fields.get("separator") or ":")
+                none = len(touched) == len(limits) and set(touched.values()) <= {0, "0"}
+                return "no limits" if none else "limits set"
         return f"{format_count(len(await client.purge(name)), 'job')} cancelled"
 
     return act
 
 
-def _parse_count(fields: Mapping[str, str], name: str) -> int:
-    """A number of a form; 0 if it is empty. Raises HTTPException."""
-    text = fields.get(name, "").strip() or "0"
+def _fill_form(stats: FunctionStats) -> dict[str, str]:
+    """The fields of the form of limits; an empty one: no limit."""
+    return {
+        "running": str(stats.max_running or ""),
+        "rate": format_period_rate(stats),
+        "per_key": str(stats.max_per_key or ""),
+        "separator": stats.key_separator or ":",
+    }
+
+
+def _drop_untouched(fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a form without those that are as they were when it was opened.
+
+    Such a limit may have been changed by someone else since. A key has its separator.
+    """
+    touched = {name for name in LIMITS if fields.get(name) != fields.get(f"was_{name}")}
+    if touched & {"per_key", "separator"}:
+        touched |= {"per_key", "separator"}
+    return {name: text for name, text in fields.items() if name in touched or name not in LIMITS}
+
+
+def _parse_count(fields: Mapping[str, str], name: str) -> int | None:
+    """A number of a form; 0 if it is empty, None if it is not there. Raises HTTPException."""
+    if name not in fields:
+        return None
+    text = fields[name].strip() or "0"
     if not text.isascii() or not text.isdigit() or int(text) > MAX_LIMIT:
         raise HTTPException(400, f"{text!r} is not a number of jobs.")
     return int(text)

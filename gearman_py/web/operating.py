@@ -86,7 +86,10 @@ class Operator:
             try:
                 return ActionOutcome(server.address, await act(client))
             except GearmanError as error:
-                return ActionOutcome(server.address, *explain_failure(error))
+                text, failed = explain_failure(error)
+                return ActionOutcome(
+                    server.address, text.removeprefix(f"{client.server}: "), failed
+                )
             finally:
                 await client.close()
 
@@ -107,7 +110,7 @@ class Operator:
         self, request: Request, action: str, outcomes: list[ActionOutcome], path: str, **words: str
     ) -> RedirectResponse:
         """To the page from which the form came, which says what became of it."""
-        await self._collector.look()
+        await self._collector.look({each.server for each in outcomes if each.failed})
         token = self._notices.add(Notice(request.state.user.name, action, outcomes))
         given = {key: value for key, value in words.items() if value}
         return RedirectResponse(f"{path}?{urlencode({**given, 'notice': token})}", 303)

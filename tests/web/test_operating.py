@@ -18,7 +18,7 @@ from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.waiting import await_true
 from tests.web.operators import act, audit_of, await_function, fail_jobs, log_in, token_of
-from tests.web.site import OUR_WEB, Site, running_site
+from tests.web.site import OUR_WEB, Document, Site, running_site
 
 pytestmark = pytest.mark.slow
 ODD = "a <b>&\"'é/?=%#"
@@ -215,9 +215,16 @@ def test_a_server_that_takes_commands_on_its_admin_socket_says_so(
         with Client(server.address) as client:
             client.do_background("f")
         await_function(site, "f")
+        assert f"Not steered from here: {server.address}, which takes" in page_of(site).text
         page = act(site, "/function/pause", function="f").document
-        assert "only on its admin socket" in page.text
+        assert "it takes such commands only on its admin socket" in page.text
         assert "only on its admin socket" in site.page("/failed").text
+        log_in(site, "bob")
+        assert "Not steered from here" not in page_of(site).text
+
+
+def page_of(site: Site) -> Document:
+    return site.page("/function?name=f")
 
 
 def test_operators_alone_use_an_admin_socket(tmp_path: Path, users: Path) -> None:
@@ -234,6 +241,7 @@ def test_operators_alone_use_an_admin_socket(tmp_path: Path, users: Path) -> Non
         handle = client.do_background("f", b"a secret workload")
         log_in(site, "alice")
         await_function(site, "f")
+        assert "Not steered from here" not in page_of(site).text
         assert "one: paused" in act(site, "/function/pause", function="f").document.text
         (row,) = admin.pauses()
         assert row.by == f"alice at {getpass.getuser()}"

@@ -39,14 +39,51 @@ def test_limits_are_set_at_all_servers_and_the_form_shows_them(
         form = site.page(f"/function/limits?function={QUOTED}")
         assert "different limits" not in form.text
         assert 'name="rate" pattern="0|[0-9]+/[0-9]*[smhd]" value="20/m"' in form.html
-        page = act(site, "/function/limit", function=ODD).document
+        none = dict.fromkeys(limits, "")
+        page = act(site, "/function/limit", function=ODD, **none).document
         assert f"{two}: no limits" in page.text
         (stats,) = admin.stats()
         assert (stats.max_running, stats.max_started) == (0, 0)
     assert [(entry["event"], entry["user"], entry.get("rate")) for entry in audit_of(tmp_path)] == [
         ("limit", "alice", "20/m"),
-        ("limit", "alice", None),
+        ("limit", "alice", ""),
     ]
+
+
+def test_a_form_of_limits_sets_only_what_was_touched(
+    site: Site, servers: list[JobServer], tmp_path: Path
+) -> None:
+    addresses = [server.address for server in servers]
+    with AdminClient(addresses) as admin:
+        admin.limit("f", running=3, per_key=2, separator="/")
+        await_function(site, "f")
+        form = site.page("/function/limits?function=f")
+        names = r'(was_\w+|running|rate|per_key|separator)"[^>]* value="(.*?)"'
+        fields = dict(re.findall(rf'name="{names}', form.html))
+        assert (fields["was_running"], fields["running"], fields["separator"]) == ("3", "3", "/")
+        admin.limit("f", running=1)  # by someone else, while the form is open
+        page = act(site, "/function/limit", function="f", **fields).document
+        assert page.text.count("nothing was changed") == 2
+        act(site, "/function/limit", function="f", **fields | {"rate": "20/m"})
+        act(site, "/function/limit", function="f", **fields | {"per_key": "5"})
+        rows = [row for row in admin.stats() if row.name == "f"]
+        found = {(row.max_running, row.max_started, row.max_per_key) for row in rows}
+        assert (found, {row.key_separator for row in rows}) == ({(1, 20, 5)}, {"/"})
+    said = [{name for name in fields if name in entry} for entry in audit_of(tmp_path)]
+    assert said == [set(), {"rate"}, {"per_key", "separator"}]
+
+
+def test_a_purge_tells_which_servers_do_not_answer(site: Site, servers: list[JobServer]) -> None:
+    one, two = servers
+    with AdminClient(one.address) as admin, Client(two.address) as client:
+        admin.create_function("f")
+        client.do_background("f")
+        await_function(site, "f")
+        assert "Cancel 1 job of f?" in site.page("/function/confirm?function=f").text
+        two.stop()
+        asked = site.page("/function/confirm?function=f").text
+        assert "No job of this function waits at the job servers that answer" in asked
+        assert f"{two.address}: " in asked
 
 
 def test_limits_that_make_no_sense_are_refused(site: Site, servers: list[JobServer]) -> None:
@@ -58,6 +95,7 @@ def test_limits_that_make_no_sense_are_refused(site: Site, servers: list[JobServ
             assert site.post("/function/limit", {**fields, **wrong}).status == 400
         page = act(site, "/function/limit", function="f", rate="often").document
         assert "failed at 2 of 2 job servers" in page.text
+        assert page.text.count(f"{servers[0].address}: ") == 1
 
 
 def test_a_purge_tells_the_number_of_jobs_first(
