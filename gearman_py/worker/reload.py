@@ -1,6 +1,7 @@
 """Reload: a worker starts its successor, and ends once that is registered.
 
-The old worker runs the program again (so new code is loaded) with one end of a socket pair.
+The old worker runs the program again (so new code is loaded) with one end of a socket pair, as a
+child of the system's first process, so that systemd, and not the old worker, sees how it ends.
 The successor sends its pid over it once it is registered with job servers; the old one tells
 systemd that this is now the main process, answers, and drains. Whichever side fails, the other
 sees the socket close: a successor that was not yet told to continue ends, and an old worker stays.
@@ -30,6 +31,19 @@ _RELOADS = "GEARMAN_WORKER_RELOADS"  # how many there were before this process
 _CONTINUE = b"go on"
 _READY_TIMEOUT = 60.0  # seconds for a successor to be registered
 _CONNECT_TIMEOUT = 1.0  # seconds for who asked to accept: jobs are not served meanwhile
+# Not by the successor itself once its modules are loaded: a fork keeps none of their threads.
+_DETACH = """\
+import os, sys
+report, handover = map(int, sys.argv[1:3])
+os.set_inheritable(report, False)
+if pid := os.fork():
+    os.write(report, b"%d" % pid)
+else:
+    try:
+        os.execv(sys.argv[3], sys.argv[3:])
+    except OSError as error:
+        os.write(handover, f"{sys.argv[3]}: {error.strerror}".encode())
+"""
 
 
 class ReloadFailed(Exception):
@@ -62,38 +76,55 @@ async def start_successor() -> int:
         with theirs:
             starting = _launch_program(theirs.fileno())
         try:
-            async with asyncio.timeout(_READY_TIMEOUT):
-                word = await asyncio.get_running_loop().sock_recv(ours, 32)
-        except TimeoutError:
-            raise ReloadFailed(
-                f"the new worker was not ready within {_READY_TIMEOUT:g} s"
-            ) from None
-        finally:
-            if starting.poll() is None:
-                starting.kill()
-                starting.wait()
-        if not word:
-            raise ReloadFailed("the new worker ended before it was ready; see its log")
-        notify(f"MAINPID={int(word)}")
+            word = await _await_registered(ours)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):  # it may be loading without end
+                os.kill(starting, signal.SIGTERM)
+            raise
+        notify(f"MAINPID={word}")
         try:
             ours.send(_CONTINUE)
         except OSError:
             notify(f"MAINPID={os.getpid()}")
             raise ReloadFailed("the new worker ended as soon as it was ready") from None
-        return int(word)
+        return word
 
 
-def _launch_program(descriptor: int) -> "subprocess.Popen[bytes]":
-    environment = {key: value for key, value in os.environ.items() if key != "WATCHDOG_PID"}
-    environment[_ENVIRONMENT] = f"{descriptor}:{os.getpid()}"
-    environment[_RELOADS] = str(count_reloads() + 1)
-    command = program_command()
+async def _await_registered(successor: socket.socket) -> int:
+    """Its pid, once it is registered with job servers."""
     try:
-        return subprocess.Popen(
-            command, env=environment, pass_fds=[descriptor], stdin=subprocess.DEVNULL
+        async with asyncio.timeout(_READY_TIMEOUT):
+            word = await asyncio.get_running_loop().sock_recv(successor, 4096)
+    except TimeoutError:
+        raise ReloadFailed(f"the new worker was not ready within {_READY_TIMEOUT:g} s") from None
+    if not word:
+        raise ReloadFailed("the new worker ended before it was ready; see its log")
+    if not word.isdigit():
+        raise ReloadFailed(word.decode())
+    return int(word)
+
+
+def _launch_program(handover: int) -> int:
+    """Run this program again, detached from this process; return its pid."""
+    environment = {key: value for key, value in os.environ.items() if key != "WATCHDOG_PID"}
+    environment[_ENVIRONMENT] = f"{handover}:{os.getpid()}"
+    environment[_RELOADS] = str(count_reloads() + 1)
+    read, write = os.pipe()
+    detach = [sys.executable, "-I", "-S", "-c", _DETACH, str(write), str(handover)]
+    try:
+        subprocess.run(
+            [*detach, *program_command()],
+            env=environment,
+            pass_fds=[write, handover],
+            stdin=subprocess.DEVNULL,
         )
-    except OSError as error:
-        raise ReloadFailed(f"{command[0]}: {error.strerror}") from None
+        os.set_blocking(read, False)
+        return int(os.read(read, 32))
+    except (OSError, ValueError) as error:
+        raise ReloadFailed(f"{sys.executable}: the new worker cannot be started") from error
+    finally:
+        os.close(read)
+        os.close(write)
 
 
 class Predecessor:
@@ -106,15 +137,12 @@ class Predecessor:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None for a worker that was not started by a reload. Call it before there are threads.
-
-        The process continues as a child of the system's first one, so that systemd, and not
-        its predecessor, sees how it ends.
-        """
+        """None for a worker that was not started by a reload."""
         if (word := os.environ.pop(_ENVIRONMENT, None)) is None:
             return None
         descriptor, pid = map(int, word.split(":"))
-        if os.fork():
+        # A predecessor of 0.1.0 or earlier started it as its child, and would kill it as that.
+        if os.getppid() == pid and os.fork():
             os._exit(0)
         return cls(socket.socket(fileno=descriptor), pid)
 

@@ -107,6 +107,36 @@ def test_new_code_takes_over_and_the_old_worker_leaves(gearmand: Any, worker: Pr
         assert client.do("version") == b"two"
 
 
+def test_threads_that_its_modules_started_live_in_the_new_worker(
+    gearmand: Any, worker: Program, until: Any, tmp_path: Path
+) -> None:
+    """Of metrics, traces, connection pools: in a fork of the process they would be gone."""
+    sign = tmp_path / "sign"
+    beat = "import threading, pathlib\ndef beat():\n    while True:\n        time.sleep(0.01)\n"
+    beat += f"        pathlib.Path({str(sign)!r}).write_text(str(os.getpid()))\n"
+    beat += "threading.Thread(target=beat, daemon=True).start()\nworker ="
+    worker.path.write_text(PROGRAM.replace("worker =", beat, 1))
+    done = worker.reload()
+    assert (done.returncode, done.stderr) == (0, "")
+    sign.unlink()
+    until(lambda: sign.exists() and sign.read_text() == str(worker.newest()))
+
+
+def test_new_code_that_hangs_as_it_is_imported_is_ended_with_the_reload(
+    gearmand: Any, worker: Program, until: Any
+) -> None:
+    pid = Path(f"{worker.path}.pid")
+    worker.path.write_text(
+        "import os, time\nopen(__file__ + '.pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "gearman_py.cli.worker", "--reload", str(worker.process.pid)]
+    with subprocess.Popen(command) as reload:
+        until(lambda: pid.exists() and pid.read_text())
+        worker.process.terminate()
+        assert reload.wait(LIMIT) == 1
+    until(lambda: gone(int(pid.read_text())))
+
+
 def test_a_plain_signal_does_the_same(gearmand: Any, worker: Program, until: Any) -> None:
     worker.change("two")
     worker.process.send_signal(signal.SIGHUP)
@@ -161,7 +191,7 @@ def test_stop_during_a_reload_also_stops_the_new_worker(
         worker.process.send_signal(signal.SIGTERM)
         until(lambda: "the reload has ended: this worker was told to stop" in worker.log)
         if begun:
-            until(lambda: "the worker that started this one has given up on it" in worker.log)
+            until(lambda: "drained after 0 jobs" in worker.log)
         gate.touch()
         assert held.result() == b"one"
         assert worker.process.wait(LIMIT) == 0
