@@ -1,12 +1,14 @@
-"""`./invoke release`: the version that the changelog announces, built, checked, signed and tagged.
+"""`./invoke release`: what the changelog has as unreleased becomes a version, built and tagged.
 
-The tag comes last: a release that fails leaves files in dist/, and no tag.
+The commit that dates it comes before the build, the tag last: a release that fails leaves that
+commit and files in dist/, and no tag; the next attempt goes on from there.
 """
 
 import hashlib
 import re
 import sys
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from pathlib import Path
 
 from packages.build import ROOT, build_packages
@@ -15,6 +17,7 @@ from provision.errors import ToolkitError
 
 CHANGELOG = Path("docs", "changelog.md")
 FRONT = Path("gearman_py", "__init__.py")
+UNRELEASED = "## Unreleased\n"
 SUMS = "SHA256SUMS"
 PYROMA = ("-n", "10", "--skip-tests", "AuthorEmail")  # the authors have no common address
 
@@ -27,15 +30,17 @@ def make_release(
     key: str = "",
     formats: Collection[str] = (),
 ) -> str:
-    """Release the last commit; the tag. ``key`` names the signer's OpenPGP key (gpg's default).
+    """Release what the last commit has; the tag. ``key``: the signer's OpenPGP key (gpg's default).
 
-    Raises :class:`ToolkitError`, before anything is built, for a tree that cannot be released.
+    Raises :class:`ToolkitError`, before anything is changed, for a tree that cannot be released.
     """
-    tag = f"v{_announced_version(root)}"
+    version = _own_version(root)
+    tag = f"v{version}"
     if changed := run_command("git", "status", "--porcelain", cwd=root):
         raise ToolkitError(f"release: commit or remove these first:\n{changed}")
     if run_command("git", "tag", "--list", tag, cwd=root):
-        raise ToolkitError(f"release: {tag} exists already; a new release needs a new version")
+        raise ToolkitError(f"release: {tag} exists already; set another __version__ in {FRONT}")
+    _date_changes(root, version, say)
     files = build_packages(dist, say, root, formats=formats)
     sdist, _ = uploads = [str(path) for path in files[:2]]  # the others are not for PyPI
     run_command(sys.executable, "-m", "twine", "check", "--strict", *uploads, cwd=dist)
@@ -45,28 +50,36 @@ def make_release(
     signer = ("--local-user", key) if key else ()
     run_command("gpg", "--batch", "--yes", *signer, "--armor", "--detach-sign", SUMS, cwd=dist)
     sign = ("--local-user", key) if key else ("--sign",)
-    run_command("git", "tag", *sign, "--message", f"gearman_py {tag[1:]}", tag, cwd=root)
+    run_command("git", "tag", *sign, "--message", f"gearman_py {version}", tag, cwd=root)
     say(f"release: {tag} is tagged and {dist / SUMS}.asc signed; to publish them:")
-    say(f"  git push origin {tag}")
+    say(f"  git push origin HEAD {tag}")
     say(f"  twine upload {' '.join(uploads)}")
     return tag
 
 
-def _announced_version(root: Path) -> str:
-    """The version at the head of the changelog, with the day of its release."""
-    head = re.search(r"^## (\S+) \((.*)\)$", (root / CHANGELOG).read_text(), re.MULTILINE)
+def _own_version(root: Path) -> str:
     own = re.search(r'^__version__ = "(.*)"$', (root / FRONT).read_text(), re.MULTILINE)
-    if head is None or own is None:
-        raise ToolkitError(f"release: no version in {CHANGELOG} or {FRONT}")
-    version, day = head.groups()
-    if version != own[1]:
-        raise ToolkitError(f"release: {CHANGELOG} begins with {version}, but {FRONT} has {own[1]}")
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
-        raise ToolkitError(
-            f"release: {CHANGELOG} begins with {version} ({day}); write the day of the release, "
-            f"such as `## {version} (2026-11-29)`, and commit that"
-        )
-    return version
+    if own is None:
+        raise ToolkitError(f"release: no __version__ in {FRONT}")
+    return own[1]
+
+
+def _date_changes(root: Path, version: str, say: Callable[[str], None]) -> None:
+    """Head what is unreleased with this version and today, and commit that, unless it is so."""
+    page = root / CHANGELOG
+    before, heading, changes = page.read_text().partition(UNRELEASED)
+    if not heading:
+        dated = rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$"
+        if re.search(dated, before, re.MULTILINE):
+            return  # by an attempt that failed later
+        raise ToolkitError(f"release: {CHANGELOG} has no `{UNRELEASED.strip()}`")
+    if not changes.partition("\n## ")[0].strip():
+        raise ToolkitError(f"release: {CHANGELOG} has nothing under `{UNRELEASED.strip()}`")
+    day = datetime.now(UTC).date()
+    page.write_text(f"{before}## {version} ({day})\n{changes}")
+    message = ("--message", f"Release {version}")
+    run_command("git", "commit", "--quiet", *message, str(CHANGELOG), cwd=root)
+    say(f"release: {CHANGELOG} has {version} ({day}), committed")
 
 
 def _digest(path: Path) -> str:

@@ -39,7 +39,7 @@ def package(c: Context, dist: str = "dist", format: Sequence[str] | None = None)
     }
 )
 def release(c: Context, dist: str = "dist", key: str = "") -> None:
-    """Build, check, sign and tag the version that the changelog begins with."""
+    """Date what the changelog has as unreleased; build, check, sign and tag that version."""
     from packages.release import make_release
 
     make_release(ROOT / dist, print, key=key, formats=_formats())

@@ -23,9 +23,11 @@ UBUNTU = (
     "http://archive.ubuntu.com/ubuntu",
     "/usr/share/debootstrap/scripts/gutsy",  # the one for all since, also those it never heard of
 )
+TESTING = ("http://deb.debian.org/debian", "/usr/share/debootstrap/scripts/sid")
 SUITES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("bullseye", "bookworm", "trixie"), ()),
-    **dict.fromkeys(("jammy", "noble"), UBUNTU),
+    "forky": TESTING,
+    **dict.fromkeys(("jammy", "noble", "resolute"), UBUNTU),
 }
 """What a lab host may be -> the mirror and the script, where debootstrap does not know them."""
 

@@ -5,6 +5,7 @@ are no pid files to go stale. A machine outlives the process that booted it.
 """
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -29,6 +30,8 @@ GENERATORS = "systemd/system-generators"
 GENERATORS_KEPT = {"systemd-sysv-generator"}  # of services; the others are of disks and consoles
 GREETING_SECONDS = 0.5
 TIDYING_SECONDS = 2.0
+SYSTEMD_WITHOUT_V1 = 258
+ONLY_GROUPS_V2 = ("env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 
 ENVIRONMENT = (
     *("HOME=/root", "LANG=C.UTF-8", "TERM=dumb"),
@@ -129,10 +132,11 @@ class Machine:
     def boot(self) -> None:
         """Start it; returns before it answers. Its console goes to the file ``console``."""
         binds = [f"--bind-ro={self._packages}:{mirror.ON_HOSTS}"]
-        if group := processes.memory_group(self.name):
+        if group := self._memory_group():
             group.mkdir(parents=True, exist_ok=True)
             binds.append(f"--bind={group}:{MEMORY_GROUP}")
         nspawn = (
+            *(ONLY_GROUPS_V2 if self._knows_only_groups_v2() else ()),
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.tree}"),
             *(f"--machine={PREFIX}-{self.name}", f"--network-bridge={network.BRIDGE}"),
             *("--register=no", "--keep-unit", "--link-journal=no"),
@@ -187,7 +191,7 @@ class Machine:
 
     def limit_memory(self) -> None:
         """See that units have their MemoryMax=, which takes doing with control groups v1."""
-        if processes.memory_group(self.name):
+        if self._memory_group():
             # Once: binds of shared mounts, on each other, double each time.
             script = f"""
                 [ {MEMORY_GROUP} -ef /sys/fs/cgroup/memory ] && exit
@@ -197,6 +201,16 @@ class Machine:
             done = self.run(["sh", "-ec", script], "")
             if done.returncode:
                 raise ToolkitError(f"{self.name}: {done.stderr}")
+
+    def _memory_group(self) -> Path | None:
+        """Where its memory is limited, unless its systemd or this machine's kernel does that."""
+        return None if self._knows_only_groups_v2() else processes.memory_group(self.name)
+
+    def _knows_only_groups_v2(self) -> bool:
+        """Whether its systemd refuses to run with control groups v1, as it does from 258 on."""
+        libraries = self.tree.glob("usr/lib/*/systemd/libsystemd-shared-[0-9]*.so")
+        versions = (int(re.findall(r"\d+", file.name)[0]) for file in libraries)
+        return any(version >= SYSTEMD_WITHOUT_V1 for version in versions)
 
     def set_link(self, state: str) -> None:
         """Set its end of the cable ``up`` or ``down``."""

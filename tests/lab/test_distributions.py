@@ -1,7 +1,7 @@
 """Hosts of several distributions: one deploy for a fleet that mixes them, and what is refused.
 
-SUITES=all adds Ubuntu 24.04 to the fleet, and the systems that are too old for it: their base
-trees take about a minute each to build, once on a machine.
+SUITES=all adds Ubuntu 24.04 and 26.04 and Debian's next release to the fleet, and the systems that
+are too old for it: their base trees take about a minute each to build, once on a machine.
 """
 
 import contextlib
@@ -33,7 +33,10 @@ from tests.lab.test_upgrade import root, tree
 from tests.provision.small_wheels import locked_line, make_project, make_wheel
 
 ALL = os.environ.get("SUITES") == "all"
-SUITES = {"server1": "bookworm", "worker1": "trixie"} | ({"client1": "noble"} if ALL else {})
+SUITES = {"server1": "bookworm", "worker1": "trixie"}
+if ALL:
+    SUITES |= {"client1": "noble", "worker2": "resolute", "worker3": "forky"}
+WORKERS = sum(host.startswith("worker") for host in SUITES)
 TOO_OLD = {
     "bullseye": r"Python 3\.9\.2 \(Debian GNU/Linux 11 \(bullseye\)\) is too old: 3\.11 or newer",
     "jammy": r"Python 3\.10\.\d+ \(Ubuntu 22\.04.*\) is too old: 3\.11 or newer",
@@ -72,7 +75,7 @@ def addresses(lab: ModuleType) -> dict[str, str]:
 def mixed(lab: ModuleType) -> Iterator[ModuleType]:
     """A lab whose hosts, bare at first, are of several distributions."""
     lab.down(print)
-    lab.up(print, suites=SUITES)
+    lab.up(print, WORKERS, SUITES)
     yield lab
     lab.down(print)
     lab.up(print)
@@ -354,7 +357,8 @@ if ALL:
     def test_a_distribution_that_is_too_old_is_refused(
         mixed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: str
     ) -> None:
-        mixed.up(print, 2, {**SUITES, "worker2": suite})
-        folder = write_inventory(tmp_path / "hosts", mixed, {"old": addresses(mixed)["worker2"]})
+        host = f"worker{WORKERS + 1}"
+        mixed.up(print, WORKERS + 1, {**SUITES, host: suite})
+        folder = write_inventory(tmp_path / "hosts", mixed, {"old": addresses(mixed)[host]})
         assert deploy.deploy(folder, ROLES, Options(yes=True)) == 3
         assert re.search(TOO_OLD[suite], capsys.readouterr().out)

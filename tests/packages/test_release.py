@@ -1,9 +1,11 @@
-"""A release is what the changelog announces, checked and signed; else nothing is tagged."""
+"""A release is what the changelog has as unreleased, dated, checked and signed; else no tag."""
 
+import re
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,64 +52,75 @@ def checkout(sdist: Path, tmp_path: Path) -> Path:
     run("git", "init", "--quiet", cwd=folder)
     run("git", "config", "user.name", "Releaser", cwd=folder)
     run("git", "config", "user.email", KEY, cwd=folder)
+    commit(folder)
     return folder
 
 
-def announce(checkout: Path, heading: str) -> None:
-    """Commit a changelog that begins so."""
-    page = checkout / "docs" / "changelog.md"
-    rest = page.read_text().partition("\n## ")[2].partition("\n")[2]
-    page.write_text(f"# Changelog\n\n## {heading}\n{rest}")
+def commit(checkout: Path) -> None:
     run("git", "add", "--all", cwd=checkout)
-    run("git", "commit", "--quiet", "--message", heading, cwd=checkout)
+    run("git", "commit", "--quiet", "--message", "All of it", cwd=checkout)
+
+
+def changelog(checkout: Path) -> Path:
+    return checkout / "docs" / "changelog.md"
 
 
 def version_of(checkout: Path) -> str:
     return checkout.name.partition("-")[2]
 
 
-def test_a_release_is_built_checked_signed_and_tagged(
+def test_a_release_is_dated_built_checked_signed_and_tagged(
     checkout: Path, signer: str, tmp_path: Path
 ) -> None:
-    announce(checkout, f"{version_of(checkout)} (2026-11-29)")
     dist = tmp_path / "dist"
     said: list[str] = []
+    began = datetime.now(UTC).date()
     tag = make_release(dist, said.append, checkout, key=signer)
-    assert tag == f"v{version_of(checkout)}"
+    version = version_of(checkout)
+    assert tag == f"v{version}"
+    headings = re.findall("^## (.*)$", changelog(checkout).read_text(), re.MULTILINE)
+    assert headings[0] in {f"{version} ({day})" for day in (began, datetime.now(UTC).date())}
+    assert "Unreleased" not in headings
+    assert run("git", "log", "--format=%s", "-1", tag, cwd=checkout) == f"Release {version}\n"
+    assert run("git", "status", "--porcelain", cwd=checkout) == ""
     run("gpg", "--verify", "SHA256SUMS.asc", "SHA256SUMS", cwd=dist)
     checked = run("sha256sum", "--check", "SHA256SUMS", cwd=dist)
     assert checked.count(": OK\n") == 2
     run("git", "verify-tag", tag, cwd=checkout)
-    assert f"  git push origin {tag}" in said
+    assert f"  git push origin HEAD {tag}" in said
 
     with pytest.raises(ToolkitError, match=f"{tag} exists already"):
         make_release(dist, said.append, checkout, key=signer)
 
 
-def test_without_a_key_nothing_is_tagged(checkout: Path, signer: str, tmp_path: Path) -> None:
-    announce(checkout, f"{version_of(checkout)} (2026-11-29)")
+def test_without_a_key_nothing_is_tagged_and_the_next_attempt_goes_on(
+    checkout: Path, signer: str, tmp_path: Path
+) -> None:
     with pytest.raises(ToolkitError, match=r"gpg .*stranger@example\.org"):
         make_release(tmp_path, print, checkout, key="stranger@example.org")
     assert run("git", "tag", cwd=checkout) == ""
+    make_release(tmp_path, print, checkout, key=signer)
+    assert run("git", "log", "--format=%s", cwd=checkout).count("Release ") == 1
 
 
 @pytest.mark.parametrize(
-    ("heading", "message"),
+    ("changes", "message"),
     [
-        ("{} (unreleased)", r"begins with \S+ \(unreleased\); write the day of the release"),
-        ("99.0 (2026-11-29)", r"begins with 99\.0, but gearman_py/__init__\.py has"),
+        ("## Unreleased\n\n## 0.0.9 (2026-11-01)\n\n- A change.\n", "has nothing under"),
+        ("## 0.0.9 (2026-11-01)\n\n- A change.\n", "has no `## Unreleased`"),
     ],
 )
-def test_what_is_not_announced_is_not_released(
-    checkout: Path, tmp_path: Path, heading: str, message: str
+def test_a_changelog_without_news_is_not_released(
+    checkout: Path, tmp_path: Path, changes: str, message: str
 ) -> None:
-    announce(checkout, heading.format(version_of(checkout)))
+    changelog(checkout).write_text(f"# Changelog\n\n{changes}")
+    commit(checkout)
     with pytest.raises(ToolkitError, match=message):
         make_release(tmp_path / "dist", print, checkout)
+    assert "Release" not in run("git", "log", "--format=%s", cwd=checkout)
 
 
 def test_uncommitted_changes_are_named(checkout: Path, tmp_path: Path) -> None:
-    announce(checkout, f"{version_of(checkout)} (2026-11-29)")
     (checkout / "stray").touch()
     with pytest.raises(ToolkitError, match=r"commit or remove these first:\n\?\? stray"):
         make_release(tmp_path / "dist", print, checkout)
