@@ -28,6 +28,7 @@ from gearman_py.functions import BUNDLED, load_function
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import reload
 from gearman_py.worker.job import Outcome, WorkerJob
+from gearman_py.worker.validation import imported_module
 from gearman_py.worker.worker import Worker
 
 # Options that are settings of Worker with the same name.
@@ -127,6 +128,7 @@ def _load_worker(parser: ArgumentParser, target: str) -> Worker:
     """The Worker named MODULE:OBJECT; modules in the current directory are found too."""
     name, _, path = target.partition(":")
     sys.path.insert(0, os.getcwd())
+    importing = imported_module.set(name)
     try:
         module = importlib.import_module(name)
     except Exception as error:
@@ -135,6 +137,8 @@ def _load_worker(parser: ArgumentParser, target: str) -> Worker:
             _refuse(parser, f"{target!r}: no module {missing!r} found from {os.getcwd()}")
         traceback.print_exc()  # the traceback shows the place in the author's code
         _refuse(parser, f"{target!r} cannot be loaded: {error}")
+    finally:
+        imported_module.reset(importing)
     found: Any = module
     for part in path.split("."):
         if not hasattr(found, part):

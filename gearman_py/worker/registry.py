@@ -9,6 +9,7 @@ from gearman_py.worker.job_proof import JobProof
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.validation import (
     check_function_name,
+    check_may_run,
     check_seconds,
     check_sendable,
     is_async_middleware,
@@ -111,8 +112,10 @@ class FunctionRegistry:
     def finish_declaring(self) -> None:
         """Check the functions together, and add the names that end with the address.
 
-        Raises ValueError if there are no functions, or if they contradict each other.
+        Raises ValueError if there are no functions, or if they contradict each other, and
+        RuntimeError while their module is imported for a worker that is run afterwards.
         """
+        check_may_run()
         if not self.functions:
             raise ValueError(NO_FUNCTIONS)
         own = {name: spec for name, spec in self.functions.items() if not spec.bare}

@@ -3,12 +3,16 @@
 import inspect
 import sys
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 _LONGEST_NAME = 8192  # bytes of a function's name that a job server reads
 _LONGEST = 1e9  # seconds that every clock and every system call can represent
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+imported_module: ContextVar[str] = ContextVar("imported_module", default="")
+"""The module that is being imported for a worker that is run afterwards."""
 
 
 def check_function_name(name: str) -> str:
@@ -24,6 +28,14 @@ def check_function_name(name: str) -> str:
             f"the name of a function has {size} bytes; expected at most {_LONGEST_NAME}"
         )
     return name
+
+
+def check_may_run() -> None:
+    """Raises RuntimeError while a module is imported for its worker: it would be run twice."""
+    if name := imported_module.get():
+        raise RuntimeError(
+            f'{name} runs a worker when it is imported; put that under `if __name__ == "__main__":`'
+        )
 
 
 def check_arguments(function: Callable[..., Any], *given: str) -> None:

@@ -136,6 +136,14 @@ def test_the_environment_names_its_servers(
     until(lambda: gearmand.workers_of("reverse") == 1)
 
 
+def test_a_module_that_runs_its_worker_when_imported_is_refused(run: Run, own: Path) -> None:
+    (own / "jobs.py").write_text(f"{MODULE}\nworker.run()\n")
+    done = run("worker", "jobs:worker")
+    assert done.returncode == 2
+    last = done.stderr.decode().splitlines()[-1]
+    assert "'jobs:worker' cannot be loaded: jobs runs a worker when it is imported; put" in last
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
