@@ -220,10 +220,11 @@ class Terminal:
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self.master)[3] & termios.ECHO)
 
-    def end(self) -> int:
+    def end(self, seconds: float = 30) -> int:
+        deadline = time.monotonic() + seconds
         while self._read(0.1):
-            pass
-        status = self._process.wait(30)
+            assert time.monotonic() < deadline, self.shown
+        status = self._process.wait(seconds)
         os.close(self.master)
         return status
 

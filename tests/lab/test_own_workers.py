@@ -4,6 +4,7 @@ more."""
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,8 @@ from tests.lab.hosts import INVENTORY, root
 from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_faults import HOST_FAILED, KILL_AGENT, UNREACHABLE
-from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, begin, invoke
+from tests.lab.test_login import Terminal
+from tests.lab.test_upgrade import ROLLED_BACK, SERVER, Ended, begin, invoke, tree
 from tests.waiting import await_true
 
 HERE = Path(__file__).parent
@@ -372,6 +374,53 @@ def test_an_app_is_upgraded_and_rolled_back_alone_and_a_bad_one_by_itself(
     assert again.status == 3, again.said
     assert "was given up" in again.said
     done = invoke(ROOT, "deploy", "--yes")
+    assert done.status == 0, done.said
+
+
+SMALL_APP = """
+gearman_functions: [wc]
+gearman_apps: {loud: {source: ../loud3}}
+gearman_workers: {text: {app: loud, command: [./text], functions: [text]}}
+"""
+
+
+def test_two_operators_move_the_app_and_gearman_py_one_after_the_other(
+    lab: ModuleType, operator: Operator, tmp_path: Path
+) -> None:
+    source = operator.folder.parent / "loud3"
+    source.mkdir()
+    program = source / "text"
+    program.write_text("#!/bin/sh\necho 1\n")
+    program.chmod(0o755)
+    commit(source, "1")
+    operator.says(SMALL_APP)
+    operator.deploy()
+    used = "readlink /opt/gearman/current /opt/gearman/apps/loud/current"
+    before = root(lab, "worker1", used).split()
+    program.write_text("#!/bin/sh\necho 2\n")
+    commit(source, "2")
+    own = ("upgrade", "--hosts", str(operator.folder), "--limit", "worker1", "--wait", "100")
+    invoke_ = (sys.executable, "-m", "invoke", "--search-root", str(tree(tmp_path / "tree")))
+    one = Terminal(*invoke_, *own)
+    one.await_text("Upgrade? [y/N]", 60)
+    of_app = ("--app", "loud", "--yes", "--json")  # which tells each step
+    with begin(ROOT, "upgrade", *of_app, hosts=operator.folder) as other:
+        assert other.stdout
+        said = next((line for line in other.stdout if '"tried"' in line), "")
+        one.type("y\n")
+        one.await_text("waiting", 60)
+        said += other.stdout.read()
+    assert other.wait() == 0, said
+    assert one.end(100) == 0, one.shown
+    who = rf"worker1 is locked: \S+@\S+ since [\d:]+, invoke upgrade .*{' '.join(of_app)}, pid"
+    assert re.search(who, " ".join(one.shown.split())), one.shown
+    assert "planning again" in one.shown
+    after = root(lab, "worker1", used).split()
+    assert {*before}.isdisjoint(after)
+    with Client(SERVER, timeout=60) as client:
+        assert client.do("text", "") == b"2\n"
+        assert client.do("wc", "a\n") == b"1\n"
+    done = invoke(ROOT, "deploy", "--yes", "--release", "tree")
     assert done.status == 0, done.said
 
 
