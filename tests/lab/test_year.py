@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -28,10 +29,14 @@ ADDRESSES = {
     "server1": SERVER,
     "worker1": WORKER,
     "worker2": f"{NETWORK}.249",
+    "worker3": f"{NETWORK}.250",
 }
+WORKERS = [host for host in ADDRESSES if host.startswith("worker")]
 NOTED = "/var/lib/noted"
 # Each notes what it was given; `slow` ones take their time.
 NOTE = f"x=$(cat); case $x in slow*) sleep 4;; esac; echo $x >>{NOTED}/done"
+INTERRUPTIONS = 10  # of a retirement
+STEPS = ('{"event": "recap"', '{"event": "applied"')
 UNTIL = 240.0  # seconds for all jobs to be done, on a machine that does other things too
 
 
@@ -105,15 +110,15 @@ class Fleet:
     def done(self) -> list[str]:
         return [
             line
-            for host in ("worker1", "worker2")
+            for host in WORKERS
             for line in root(self.lab, host, f"cat {NOTED}/done 2>/dev/null || true").split()
         ]
 
 
 @pytest.fixture
 def fleet(lab: ModuleType, tmp_path: Path) -> Iterator[Fleet]:
-    lab.up(print, workers=2)
-    for host in ("worker1", "worker2"):
+    lab.up(print, workers=len(WORKERS))
+    for host in WORKERS:
         root(lab, host, f"rm -rf {NOTED}")
     yield Fleet(lab, tmp_path / "inventory")
     done = invoke(ROOT, "deploy", "--yes", "--release", "tree")
@@ -130,9 +135,9 @@ def test_a_year_in_the_life_of_a_fleet(fleet: Fleet) -> None:
         root(lab, host, f"env -i /usr/local/bin/{command}")
     fleet.servers = [f"{SERVER}:4730", f"{SERVER}:4731", f"{CLIENT}:4731"]
     with fleet.submitting():
-        # Another worker, a group of another name, another port.
+        # Two workers more, a group of another name, another port.
         parts = "gearman_groups: {worker: crunchers}"
-        groups = {"job_server": "server1", "crunchers": "worker1 worker2", "client": "client1"}
+        groups = {"job_server": "server1", "crunchers": " ".join(WORKERS), "client": "client1"}
         fleet.deploy("note shout", groups, parts, "gearman_port: 4731")
 
         # A function less, a second job server.
@@ -165,19 +170,28 @@ def test_a_year_in_the_life_of_a_fleet(fleet: Fleet) -> None:
         print("seed", seed)
         planned = begin(ROOT, "retire", "server1", hosts=fleet.folder).communicate()[0]
         assert re.search(r"- move 5\d\d jobs \(later 500.*\) to \S+ and stop gearmand", planned)
-        for _ in range(3):
-            with begin(ROOT, "retire", "server1", "--yes", hosts=fleet.folder) as process:
+        for _ in range(INTERRUPTIONS):
+            said = ("retire", "server1", "--yes", "--json")
+            with begin(ROOT, *said, hosts=fleet.folder) as process:
+                assert process.stdout
+                steps = (line for line in process.stdout if line.startswith(STEPS))
+                made = len([*islice(steps, points.randint(1, 4))])  # from the plan's end on
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(points.uniform(1.5, 6))
+                    process.wait(points.uniform(0, 0.3))
                 process.send_signal(signal.SIGINT)
-                print(process.communicate(timeout=60)[0])
+                left = process.communicate(timeout=60)[0].count('"event": "applied"')
+                print(f"interrupted after {made} steps; {left} changes were made before it ended")
         retired = fleet.invoke("retire", "server1", "--yes")
         assert retired.status == 0, retired.said
         assert "nothing of ours is left on server1" in retired.said
         assert root(lab, "server1", LEFT).split() == []
 
         # It leaves the inventory; a worker host becomes a client; there is a function more.
-        groups |= {"job_server": "client1", "crunchers": "worker1", "client": "client1 worker2"}
+        groups |= {
+            "job_server": "client1",
+            "crunchers": "worker1",
+            "client": "client1 worker2 worker3",
+        }
         fleet.deploy("note later", groups, parts, "gearman_port: 4731")
     await_true(lambda: fleet.acknowledged <= set(fleet.done()), UNTIL, interval=1.0)
     done = fleet.done()
@@ -186,5 +200,6 @@ def test_a_year_in_the_life_of_a_fleet(fleet: Fleet) -> None:
     assert set(done) >= fleet.acknowledged
     assert len(fleet.acknowledged) > 520
     # The folder that its workers wrote to keeps their account.
-    assert "gearman-worker@" not in root(lab, "worker2", LEFT)
+    for host in ("worker2", "worker3"):
+        assert "gearman-worker@" not in root(lab, host, LEFT)
     assert "serves" not in fleet.invoke("status").said
