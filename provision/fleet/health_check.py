@@ -2,7 +2,9 @@
 
 import base64
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from provision.errors import HostFailed, ToolkitError
@@ -57,7 +59,7 @@ def _try_staged(host_run: HostRun, healths: Sequence[Health]) -> None:
     started = started_workers(host_run)
     for health in healths:
         if health.unit in started or not isinstance(health, ProgramHealth):
-            _run_proofs(host_run, health, health.staged_proofs())
+            _prove(host_run, health, lambda each: each.staged_proofs())
     try:
         _check_functions(host_run, healths)
     except Unhealthy as error:
@@ -127,7 +129,18 @@ def check_running(
     for health in health_resources(host_run):
         if isinstance(health, ProgramHealth) and (alone or (health.is_tried and not put_back)):
             continue
-        _run_proofs(host_run, health, health.running_proofs())
+        _prove(host_run, health, lambda each: each.running_proofs())
+
+
+def _prove(host_run: HostRun, health: Health, proofs: Callable[[Health], Iterable[Proof]]) -> None:
+    """That a worker passes its check, or an earlier one that is kept with its release."""
+    try:
+        _run_proofs(host_run, health, proofs(health))
+    except Unhealthy:
+        for each in health.earlier:
+            with suppress(Unhealthy):
+                return _run_proofs(host_run, each, proofs(each))
+        raise
 
 
 def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
@@ -222,7 +235,9 @@ def at_former_servers(host_run: HostRun) -> list[Health]:
             return health
         if started.get(health.unit) == "start":  # it does not run, perhaps for want of its files
             return health
-        return health.at_servers_of(units[health.unit].file.current_text(host_run.answers))
+        text = units[health.unit].file.current_text(host_run.answers)
+        earlier = tuple(map(at_former, health.earlier))
+        return replace(health.at_servers_of(text), earlier=earlier)
 
     return [at_former(each) for each in health_resources(host_run)]
 

@@ -12,7 +12,7 @@ from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import File
 from provision.resources.release import Release
-from provision.resources.sample_jobs import Judge, Sample
+from provision.resources.sample_jobs import Judge, Sample, keep_earlier_checks
 from provision.resources.unit_text import find_variable
 
 JOB_TIMEOUT = 20  # that a job may take
@@ -35,9 +35,18 @@ class Proof:
 
 
 class CheckFile(File):
-    """The job of a worker's check, beside the release that does it: they change together."""
+    """The job of a worker's check, beside the release that does it: they change together.
+
+    It keeps those that the release was to pass before.
+    """
 
     kind = "file"
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        text = keep_earlier_checks(self.content.decode(), self.current_text(answers))
+        wanted = replace(self, content=text.encode())
+        found = answers[self._path_question]
+        yield from File.plan_changes(wanted, {wanted._path_question: found})
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class Health(Resource):
 
     ``release``: that of gearman_py, for root runs no command that an app brings. ``check_file``
     keeps its job with the release that does it. ``function_check`` comes before its unit starts.
+    ``earlier``: with other checks of the same release, which passes one of them.
     """
 
     unit: str
@@ -77,6 +87,7 @@ class Health(Resource):
     tls: tuple[str, ...]
     check_file: CheckFile | None = field(default=None, kw_only=True)
     function_check: FunctionCheck | None = field(default=None, kw_only=True)
+    earlier: "tuple[Health, ...]" = field(default=(), kw_only=True)
 
     def with_check(self, function: str, sample: Sample) -> "Health":
         """The same by this job of ``function``; by one that any release does, if it asks none."""

@@ -17,7 +17,7 @@ from provision.resources.files import Link
 from provision.resources.former_units import FormerUnits
 from provision.resources.health import CheckFile, Health
 from provision.resources.program import Program
-from provision.resources.sample_jobs import read_check
+from provision.resources.sample_jobs import read_checks
 from provision.resources.unit import FOLDER, WORKER_UNITS, FormerWorker, Socket, Unit, UnitFile
 
 Ask = Callable[[Iterable[Question]], Answers]
@@ -168,7 +168,9 @@ def _with_check(health: Health, texts: Mapping[str, str]) -> Health:
     """The same with the check that is kept; where none is, a job that any release does."""
     if not health.check_file:
         return health
-    return health.with_check(*read_check(texts.get(health.check_file.path, "")))
+    checks = read_checks(texts.get(health.check_file.path, ""))
+    last, *earlier = dict.fromkeys(health.with_check(*each) for each in checks)
+    return replace(last, earlier=tuple(earlier))
 
 
 def _file_of(name: str, texts: Mapping[str, str]) -> UnitFile | None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 CHECK_LIMIT = 200_000  # characters of a check that is kept with a release
+EARLIER_CHECKS = 4  # that are kept beside it
 
 Judge = Callable[[bytes], str | None]
 """What is wrong with an answer; None when it is right."""
@@ -76,7 +78,7 @@ def _stated_part(check: Mapping[str, str], text: str, file: str) -> bytes:
 
 
 def write_check(function: str, check: Mapping[str, str]) -> bytes:
-    """A worker's ``check`` as a text that :func:`read_check` reads; of a large one, that it is."""
+    """A worker's ``check`` as a text that :func:`read_checks` reads; of a large one, that it is."""
     parts = {
         "workload": _stated_part(check, "workload", "file").decode("latin-1"),
         "expect": _stated_part(check, "expect", "expect_file").decode("latin-1"),
@@ -85,10 +87,37 @@ def write_check(function: str, check: Mapping[str, str]) -> bytes:
     return (text if len(text) < CHECK_LIMIT else '{"function": ""}').encode() + b"\n"
 
 
-def read_check(text: str) -> tuple[str, Sample]:
-    """The function and the job of a check that was written; no function, and a ping, of others."""
+def keep_earlier_checks(wanted: str, kept: str) -> str:
+    """A check as it is written over others of the same release: they stay in it.
+
+    That the release passes the new one is not known, and a rollback to it has to pass one.
+    """
+    (new, *_), old = _parse_checks(wanted), _parse_checks(kept)
+    if old[0] == new:
+        return kept
+    earlier = [each for each in old if each != new][:EARLIER_CHECKS]
+    text = json.dumps({**new, "earlier": earlier}, indent=1) + "\n"
+    return text if len(text) < CHECK_LIMIT else wanted
+
+
+def read_checks(text: str) -> list[tuple[str, Sample]]:
+    """The function and the job of each check that was written, the last one first.
+
+    Of what is none: no function, and a ping.
+    """
+    return [_read_check(each) for each in _parse_checks(text)]
+
+
+def _parse_checks(text: str) -> list[Mapping[str, Any]]:
     try:
-        told = json.loads(text)
+        last = json.loads(text)
+        return [last, *last.pop("earlier", [])]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return [{}]
+
+
+def _read_check(told: Mapping[str, Any]) -> tuple[str, Sample]:
+    try:
         workload, expect = (told[part].encode("latin-1") for part in ("workload", "expect"))
         return str(told["function"]), Sample(lambda: workload, expect_equal(expect))
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -1133,6 +1133,24 @@ def test_a_release_is_asked_what_its_own_check_says(
     assert with_app.app_runs() == {(first, first)}
 
 
+def test_a_check_that_is_deployed_before_its_code_does_not_shut_the_way_back(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((first, _),) = with_app.app_runs()
+    with_app.answer(lambda id: b"1" if id == first else b"2")
+    with_app.check("1")
+    assert with_app.deploy() == 0
+    with_app.check("2")
+    assert with_app.deploy() == 0
+    capsys.readouterr()
+    assert with_app.deploy() == 0
+    assert "nothing to change" in capsys.readouterr().out
+    with_app.write("2")
+    assert with_app.move() == 0
+    assert with_app.move(back=True) == 0, capsys.readouterr().out
+    assert with_app.app_runs() == {(first, first)}
+
+
 def test_a_rollback_whose_check_fails_blames_no_release(with_app: FleetWithApp) -> None:
     ((first, _),) = with_app.app_runs()
     with_app.check("1")
