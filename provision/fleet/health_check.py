@@ -239,7 +239,20 @@ def at_former_servers(host_run: HostRun) -> list[Health]:
         earlier = tuple(map(at_former, health.earlier))
         return replace(health.at_servers_of(text), earlier=earlier)
 
-    return [at_former(each) for each in health_resources(host_run)]
+    known = health_resources(host_run)
+    moved = [at_former(each) for each in known]
+    former = [
+        new.servers[0]
+        for old, new in zip(known, moved, strict=True)
+        if isinstance(new, WorkerHealth) and new != old
+    ]
+    return [_asking(former[0], each) for each in moved] if former else moved
+
+
+def _asking(server: str, health: Health) -> Health:
+    """The same where ``server`` is asked for other workers: a program's file tells of none."""
+    check = health.function_check
+    return replace(health, function_check=check and replace(check, server=server))
 
 
 def _find_units(host_run: HostRun) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from provision.inventory.secrets import Secret, make_secret
 from provision.inventory.writable_folders import why_refused
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+LONGEST_NAME = 100  # characters; a unit's, with what we add, may have 255
 MEMORY = r"\d+(\.\d+)?[KMGTPE%]?|infinity", "as systemd writes it: 512M, 1.5G, 75%"
 PACKAGE = r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name"
 FUNCTION = r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*", "letters, digits, `_.:/+-`"
@@ -66,7 +67,10 @@ CREDENTIAL = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 READABLE = "users of the host may read it there; put it into secrets"
 PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*:[^/]*@")  # in a URL
-RESERVED = ("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_")  # which the unit sets itself
+RESERVED = (  # which the unit sets, or systemd for it
+    *("GEARMAN_", "GEARMAND_", "NOTIFY_SOCKET", "WATCHDOG_", "CREDENTIALS_DIRECTORY"),
+    *("INVOCATION_ID", "JOURNAL_STREAM", "LISTEN_", "MAINPID", "MANAGERPID", "SYSTEMD_EXEC_PID"),
+)
 
 Hint = Callable[[str, Iterable[str]], str]
 
@@ -84,6 +88,11 @@ def check_table(
         if not re.fullmatch(NAME, name, re.ASCII):
             raise InventoryError(
                 f"{place}: {noun} {name!r} is not a valid name; use letters, digits, `_` and `-`"
+            )
+        if len(name) > LONGEST_NAME:
+            raise InventoryError(
+                f"{place}: {noun} {name[:20]}...: a name has at most {LONGEST_NAME} characters, "
+                f"and this one {len(name)}"
             )
         if settings is None:  # not here, though a wider group has it
             continue
@@ -226,7 +235,7 @@ def _check_environment(what: str, value: Table) -> None:
         if not re.fullmatch(VARIABLE, name, re.ASCII):
             raise InventoryError(f"{where}: {what}: {name!r} is not a variable name")
         if name.startswith(RESERVED):
-            raise InventoryError(f"{where}: {what}: {name} is set by the deploy itself")
+            raise InventoryError(f"{where}: {what}: {name} is set by the deploy or systemd itself")
         if isinstance(text, Secret):
             raise InventoryError(f"{where}: {what}: {name} cannot be a secret: {READABLE}")
         if type(text) is not str:

@@ -19,12 +19,16 @@ from provision.inventory.worker_settings import FILES_OF_CHECK
 from provision.inventory.writable_folders import clean_path
 from provision.wording import nearest_hint
 
+UNENCRYPTED = (
+    "gearman_tls is true, and a program speaks TLS only if it is made to (Debian's libgearman, and "
+    "so PHP and Perl, does not): say tls: true here if it does"
+)
 DRAIN_TIMEOUT = 60  # seconds that gearman-worker itself waits for its jobs
 Kind = Literal["functions", "command", "program", "run"]
 KINDS: tuple[Kind, ...] = ("command", "program", "run")
 OWN: dict[Kind, tuple[str, ...]] = {  # of some kinds only
     "command": ("concurrency", "retries"),
-    "program": ("stop_signal", "trial"),
+    "program": ("stop_signal", "trial", "tls"),
     "functions": ("processes", "concurrency"),
     "run": ("processes", "concurrency"),
 }
@@ -57,6 +61,7 @@ class WorkerDefinition:
     check: tuple[tuple[str, str], ...] = ()
     jit: bool = False
     trial: bool = True  # of a program: whether $GEARMAN_SERVERS is where it finds job servers
+    tls: bool = False  # of a program: it speaks that where job servers do
     stop_signal: str = "SIGTERM"
     stop_timeout: int = DRAIN_TIMEOUT
     where: str = field(default="", compare=False)
@@ -204,6 +209,8 @@ def _contradictions(
         yield "timeout", "a program has its own: it speaks to the job server itself"
     if kind == "program" and "log_level" in table:
         yield "log_level", "a program has its own: say it by its arguments or environment"
+    if kind == "program" and host.variables["gearman_tls"] and not table.get("tls"):
+        yield kind, UNENCRYPTED
     if kind in ("command", "program") and "app" not in table and table[kind][0].startswith("./"):
         yield kind, f"{table[kind][0]} is a file of an app: say which, app: NAME, or its whole path"
     if "check" in table:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from provision.errors import HostFailed, RolledBack
-from provision.fleet import deploy
+from provision.fleet import deploy, desired_state
 from provision.options import Options
+from provision.release.build import Artifact
 from provision.remote.messages import Operation
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
@@ -115,6 +116,34 @@ def test_workers_are_tried_before_a_job_server_moves(
         session.fails = tries_at_port(4731 if name == "w1" else 4732)  # the first not once more
     assert fleet.deploy() == 0
     assert set(fleet.words().values()) == {(True, True)}
+
+
+def test_functions_of_a_program_are_asked_for_where_the_job_server_still_is(
+    fleet: FleetOfCommands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a worker beside it alone its code knows the functions."""
+    (fleet.folder / "shop").mkdir()
+    made = Artifact("shop-1", "abc", 1, tmp_path / "shop-1.tar")
+    monkeypatch.setattr(desired_state, "built_app", lambda app, target: made)
+    monkeypatch.setattr("provision.fleet.run.check_app", lambda app, workers: None)
+    monkeypatch.setitem(RIGHT, "ping", b"are you there?")
+    apps = "gearman_apps: {shop: {source: shop}}\n"
+    code, program = "app: shop, run: shop:worker", "program: [php, /srv/a.php], functions: [shout]"
+    settings = fleet.folder / "group_vars" / "worker.yml"
+    settings.write_text(f"{apps}gearman_workers: {{shop: {{{code}}}, a: {{{program}}}}}\n")
+    assert fleet.deploy() == 0
+    asked: list[str] = []
+
+    def asks(operation: Operation, host: FakeHost) -> bool:
+        asked.extend([operation.arguments["server"]] if "pings" in operation.arguments else [])
+        return False
+
+    for session in fleet.sessions.values():
+        session.fails = asks
+    (fleet.folder / "group_vars" / "all.yml").write_text("gearman_port: 4731\n")
+    assert fleet.deploy() == 0
+    assert asked[0] == "10.0.0.1:4730"
+    assert {*asked[1:]} == {"10.0.0.1:4731"}
 
 
 def test_workers_beside_a_job_server_are_tried_before_it_moves(

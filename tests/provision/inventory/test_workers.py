@@ -252,6 +252,22 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
         ("{wc: {environment: {1A: b}}}", "'1A' is not a variable name"),
         ("{wc: {environment: {GEARMAN_SERVERS: b}}}", "GEARMAN_SERVERS is set by the deploy"),
         (
+            "{wc: {environment: {CREDENTIALS_DIRECTORY: /tmp}}}",
+            "CREDENTIALS_DIRECTORY is set by the deploy or systemd itself",
+        ),
+        (
+            f"{{{'n' * 101}: {{}}}}",
+            f"2: worker {'n' * 20}...: a name has at most 100 characters, and this one 101",
+        ),
+        (
+            "{a: {program: [php, /a.php], functions: [c]}}\ngearman_tls: true",
+            "2: worker a: gearman_tls is true, and a program speaks TLS only if it is made to",
+        ),
+        (
+            "{a: {command: [cat], functions: [c], tls: true}}",
+            "tls is for a worker with program:, and this one has command:",
+        ),
+        (
             "\n  wc:\n    cpu: 50%\n    memory: '{{ worker_siz }}'\nworker_size: 1G",
             (
                 "5: worker wc: memory refers to worker_siz, and w1 has no such variable; did you "
