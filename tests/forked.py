@@ -58,6 +58,13 @@ def run_tool(
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
+def run_text(tool: str, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run it to its end without input, in this environment; what it says is text."""
+    done = run_tool(tool, *arguments, timeout=timeout, env=os.environ)
+    said = done.stdout.decode(), done.stderr.decode()
+    return subprocess.CompletedProcess(done.args, done.returncode, *said)
+
+
 def _is_forkable(tool: str, arguments: tuple[str, ...], options: Mapping[str, Any]) -> bool:
     environment = os.environ if options.get("env") is None else options["env"]
     names = {*_environment, *environment}

@@ -63,8 +63,8 @@ def test_what_holds_without_it_holds_with_it(built: Path, tests: str) -> None:
 def test_sanitizers_find_nothing() -> None:
     """Addresses and undefined behaviour, for any stream, each failed allocation, any response.
 
-    Few examples reach every line and branch of the C code that many do (as gcov counts them): it
-    is their memory that is looked at here, and what they do is compared without sanitizers.
+    20 conversations, others each time, reach every line of the C code that 200 do, and 377 of 379
+    branches (as gcov counts them). What they come to is compared without sanitizers too.
     """
     flags = "-g -fsanitize=address,undefined -fno-sanitize-recover=all"
     found = subprocess.run(

@@ -25,6 +25,7 @@ from gearman_py import AdminClient, Client, Submit, Worker, WorkerJob
 from gearman_py.c_queue.open_file import find_holder
 from gearman_py.client.arguments import Priority
 from gearman_py.server.import_queue import MOST_BYTES, MOST_JOBS
+from tests.forked import run_text
 from tests.interop import c_stores
 from tests.interop.c_stores import STORES, CStore
 from tests.job_servers import (
@@ -48,8 +49,7 @@ def run_import(
 ) -> subprocess.CompletedProcess[str]:
     """Import into the SQLite queue of the folder, or another."""
     queue = queue or ["-q", "sqlite", "--queue-file", str(folder / "queue.db")]
-    command = [*OUR_GEARMAND, *queue, "--import", str(source)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    return run_text("gearmand", *queue, "--import", str(source), timeout=LIMIT)
 
 
 def import_closed(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
@@ -301,16 +301,13 @@ def test_a_source_that_cannot_be_read_is_named(source: str, message: str, tmp_pa
 
 
 def test_jobs_are_not_imported_into_memory() -> None:
-    command = [*OUR_GEARMAND, "--import", "libsqlite3:x"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    done = run_text("gearmand", "--import", "libsqlite3:x", timeout=LIMIT)
     assert "--import: jobs in memory are lost at the exit; choose another -q" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--import", "--config-file", "--user", "-L", "--pid-file"])
 def test_an_option_whose_value_is_empty_is_refused(option: str) -> None:
-    done = subprocess.run(
-        [*OUR_GEARMAND, "-p", "0", option, ""], capture_output=True, text=True, timeout=LIMIT
-    )
+    done = run_text("gearmand", "-p", "0", option, "", timeout=LIMIT)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0].endswith(": the value is empty")
 

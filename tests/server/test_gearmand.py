@@ -16,6 +16,7 @@ import pytest
 import gearman_py
 from gearman_py.cli.gearmand import main
 from gearman_py.protocol.packets import Packet
+from tests.forked import run_text
 from tests.job_servers import OUR_GEARMAND, GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
@@ -27,12 +28,7 @@ Connect = Callable[..., Peer]
 
 def gearmand(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end: for what does not start."""
-    return subprocess.run(
-        [*OUR_GEARMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    return run_text("gearmand", *arguments, timeout=20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
