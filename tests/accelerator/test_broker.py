@@ -246,7 +246,7 @@ class InBoth(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_conversation_is_the_same(twins: Any) -> None:
     machine = type("Machine", (InBoth,), {"twins": twins})
-    run_machine(machine, settings=settings(max_examples=depth(200), stateful_step_count=30))
+    run_machine(machine, settings=settings(max_examples=depth(100), stateful_step_count=30))
 
 
 NOT_ORDINARY: list[Message] = [

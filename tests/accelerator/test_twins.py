@@ -45,7 +45,7 @@ def split(split_packets: Callable[..., int], *given: Any) -> tuple[int, list[Mes
     return split_packets(*given, messages), messages
 
 
-@settings(max_examples=depth(1000))
+@settings(max_examples=depth(400))
 @given(data=streams, cut=st.integers(0, 60), start=st.integers(0, 80), room=st.integers(-5, 200))
 def test_any_stream_is_split_alike(
     native: Any, data: bytes, cut: int, start: int, room: int
