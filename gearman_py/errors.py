@@ -149,6 +149,10 @@ class ResultTooLarge(JobFailed):
     """The job ran, but the worker sent a packet larger than the client's ``max_packet``."""
 
 
+class DataTooLarge(GearmanError, ValueError):
+    """A worker's function sends or returns more than fits into a packet (``max_packet``)."""
+
+
 class JobTimeout(GearmanError, TimeoutError):
     """A timeout. The server does not know about it: the job may still run."""
 

@@ -12,7 +12,8 @@ from gearman_py.broker.state import EMPTY, BrokerJob, Function
 def set_key_limit(
     function: Function, limit: KeyLimit[BrokerJob] | None, running: Iterable[BrokerJob] = ()
 ) -> Iterator[None]:
-    """Limit the jobs of each key, or no longer. ``running``: those of its jobs that run.
+    """Limit the jobs of each key, or no longer. ``running``: those of its jobs that run, which
+    are asked for in these steps; one that starts meanwhile may be among them or not.
 
     The limit is in effect at once. Returns what remains to be done, in steps: each looks at a job
     or frees some memory.
@@ -25,7 +26,7 @@ def set_key_limit(
         for queue, backlog in zip(limit.queues, backlogs, strict=True):
             queue.backlog = backlog
         function.queues[:] = limit.queues
-        work = limit.look_at_all(list(running))
+        work = limit.look_at_all(running)
     else:
         function.queues[:] = [backlog or EMPTY for backlog in backlogs]
         work = _merge_backlogs(function)

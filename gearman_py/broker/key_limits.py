@@ -57,7 +57,7 @@ class KeyLimit(Generic[Job]):
     no key and are not limited. ``queues``: by priority.
     """
 
-    __slots__ = ("_available", "_running", "_uncounted", "_uses", "most", "queues", "separator")
+    __slots__ = ("_available", "_counting", "_running", "_uses", "most", "queues", "separator")
 
     def __init__(self, most: int, separator: bytes = b":") -> None:
         """Raises ValueError."""
@@ -71,24 +71,24 @@ class KeyLimit(Generic[Job]):
         self._available = 0
         self._uses: dict[bytes, KeyUse] = {}
         self._running: set[Job] = set()
-        self._uncounted: list[Job] = []
+        self._counting = False  # not all running jobs are counted yet
 
     @property
     def available(self) -> int:
         """How many of the queued jobs may be given out now, of those that were looked at."""
-        return 0 if self._uncounted else self._available
+        return 0 if self._counting else self._available
 
-    def look_at_all(self, running: list[Job]) -> Iterator[None]:
+    def look_at_all(self, running: Iterable[Job]) -> Iterator[None]:
         """Count the ``running`` jobs, and then the queued ones; yields after each of them."""
-        self._uncounted = running
-        return self._look_at_each()
+        self._counting = True
+        return self._look_at_each(running)
 
-    def _look_at_each(self) -> Iterator[None]:
-        while self._uncounted:
-            job = self._uncounted.pop()
+    def _look_at_each(self, running: Iterable[Job]) -> Iterator[None]:
+        for job in running:
             if job.worker is not None and job not in self._running:
                 self.note_started(job)
             yield
+        self._counting = False
         for queue in self.queues:
             while queue.backlog:
                 queue.look_at_next()

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from math import inf
 
 from gearman_py.broker import counts
+from gearman_py.broker.adopted_jobs import AdoptedJobs
 from gearman_py.broker.demand import Demand
 from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.foreign_handles import ForeignHandles
@@ -45,7 +46,7 @@ class Queues(RestrictedFunctions):
 
     __slots__ = (
         *("_due", "_foreign_handles", "_number", "_prefix", "_rotate", "_time_limits"),
-        *("_withheld", "changes", "demand", "durable", "failed", "jobs", "lease"),
+        *("_withheld", "adopted", "changes", "demand", "durable", "failed", "jobs", "lease"),
         *("lease_over", "progress", "results", "schedules", "uniques"),
     )
 
@@ -79,6 +80,7 @@ class Queues(RestrictedFunctions):
         self._time_limits = TimeLimits()
         self._due: list[tuple[float, int]] = []  # when epoch jobs are due, by the time of day
         self._withheld: list[BrokerJob] = []
+        self.adopted = AdoptedJobs()
         self._foreign_handles = ForeignHandles()  # of jobs whose numbers are below 0
 
     def handle(self, job: BrokerJob) -> bytes:
@@ -312,12 +314,13 @@ class Queues(RestrictedFunctions):
         return self._time_limits.expired(self.jobs, now)
 
     def release_due(self, now: float, wall: float) -> None:
-        """Queue the epoch jobs that are due (if they are many, a part of them), and wake the
-        next worker where one did not come."""
-        for _ in range(SLICE):
-            if not self._due or self._due[0][0] > wall:
-                break
-            job = self.find_scheduled(*heappop(self._due))
+        """Queue the jobs that are due (if they are many, a part of them), and wake the next
+        worker where one did not come."""
+        entries = self.adopted.take_some(SLICE)
+        while len(entries) < SLICE and self._due and self._due[0][0] <= wall:
+            entries.append(heappop(self._due))
+        for entry in entries:
+            job = self.find_scheduled(*entry)
             if job is not None:
                 job.function.scheduled -= 1
                 job.since = now
@@ -339,5 +342,7 @@ class Queues(RestrictedFunctions):
         events = [self._time_limits.next_deadline(), *self.next_wakeups(now)]
         if self._due:
             events.append(now + min(self._due[0][0] - wall, LOOK_AGAIN))
+        if self.adopted:
+            events.append(now)
         self.next_event = min(events)
         return self.next_event

@@ -267,7 +267,10 @@ class Restorer:
             self._find_job(number).since = due
         queues._withheld = [self._find_job(number) for number in section["withheld"]]
         heapify(queues._due)
-        scheduled = {number for _, number in queues._due} | set(section["withheld"])
+        adopted = section.get("adopted", ())  # that earlier versions queue at once
+        queues.adopted.numbers += adopted
+        queues.adopted.reading = section.get("reading", False)
+        scheduled = {number for _, number in queues._due} | {*section["withheld"], *adopted}
         for job in self._aside:
             if job.number in scheduled:
                 job.function.scheduled += 1

@@ -138,10 +138,10 @@ class RestrictedFunctions(Functions):
         self, function: Function, limit: KeyLimit[BrokerJob] | None, now: float
     ) -> None:
         """Let no more of a function's jobs with the same key run; None: any number."""
-        running = (
+        running = (  # workers come and go between the steps
             job
-            for worker in function.workers
-            for job in worker.running.values()
+            for worker in list(function.workers)
+            for job in list(worker.running.values())
             if job.function is function
         )
         self.restrictions.unfinished[function] = set_key_limit(function, limit, running)

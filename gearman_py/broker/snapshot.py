@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from gearman_py.broker.adopted_jobs import WHEN_READ
 from gearman_py.broker.copy_ahead import AheadCopy
 from gearman_py.broker.counts import BrokerCounts, Counts, Durations
 from gearman_py.broker.job_columns import Section, as_text, pack_jobs, split_jobs
@@ -186,6 +187,10 @@ def _pack_queues(
         "limits": [(job.number, deadline) for job, deadline in queues._time_limits.items()],
         "due": [entry for entry in queues._due if queues.find_scheduled(*entry)],
         "withheld": [job.number for job in queues._withheld if queues._is_set_aside(job)],
+        "adopted": [
+            number for number in queues.adopted.numbers if queues.find_scheduled(WHEN_READ, number)
+        ],
+        "reading": queues.adopted.reading,
         "progress": [
             (job.number, *map(as_text, reported)) for job, reported in queues.progress.items()
         ],

@@ -18,9 +18,9 @@ def restore_record(
 ) -> None:
     """Restore what the previous run stored, or a server that is gone.
 
-    A job is queued now, or when it is due. ``wall``: seconds since 1970. ``handle``: the handle of
-    a job that another server numbered. Raises ValueError if there is already a job with this
-    number, and for a record that cannot be read.
+    A job is queued now, or when it is due, or when all is read. ``wall``: seconds since 1970.
+    ``handle``: the handle of a job that another server numbered. Raises ValueError if there is
+    already a job with this number, and for a record that cannot be read.
     """
     if record.number >> SERIES_BITS == queues._number >> SERIES_BITS:
         queues._number = max(queues._number, record.number + 1)
@@ -52,6 +52,8 @@ def restore_record(
     job.function.counts[counts.ADOPTED if handle else counts.RESTORED] += 1
     if record.due > wall:
         queues.add_later(job, record.due)
+    elif queues.adopted.reading:
+        queues.adopted.hold(job)
     else:
         queues._queue_job(job, now)
 

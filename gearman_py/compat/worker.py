@@ -23,7 +23,7 @@ from gearman_py.compat.connection_manager import (
     as_text,
 )
 from gearman_py.compat.job import GearmanJob
-from gearman_py.errors import ConnectionLost, GearmanError, ServerUnavailable
+from gearman_py.errors import ConnectionLost, DataTooLarge, GearmanError, ServerUnavailable
 from gearman_py.net.dial import connect
 from gearman_py.net.servers import ServerAddress, why_not
 from gearman_py.protocol.codec import MAX_PACKET
@@ -31,7 +31,6 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import (
     Answer,
     Assignment,
-    OversizedResult,
     State,
     WorkerSession,
     must_fit,
@@ -297,7 +296,7 @@ class GearmanWorker(GearmanConnectionManager):
         if assignment is not None and assignment.handle == as_text(job.handle):
             try:
                 must_fit(MAX_PACKET, assignment.handle, b"".join(arguments))
-            except OversizedResult as error:
+            except DataTooLarge as error:
                 _log.error("%s failed: %s (job %s)", job.task, error, job.handle)
                 packet, arguments = Packet.WORK_EXCEPTION, (f"ResultTooLarge: {error}".encode(),)
             line.session.finish_job(Answer(packet, arguments))

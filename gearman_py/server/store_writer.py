@@ -113,6 +113,7 @@ class StoreWriter:
         self._warned = -WARN_INTERVAL
         self._reasons: set[str] = set()  # why jobs are refused, as it was logged
         self._held = False  # the thread is to end, or has
+        self._reading = broker.queues.adopted.reading  # as the event loop was told
         self.release()
         sys.setswitchinterval(SWITCH_INTERVAL)
 
@@ -208,8 +209,10 @@ class StoreWriter:
                     following = self._take_changes()
                 self._call_in_loop(self._acknowledge_group, group, following is None, seconds)
             self.store.tidy()
-            if adopted := self.store.adopt():
-                self._call_in_loop(self._adopt_jobs, adopted)
+            adopted = self.store.adopt()
+            if adopted or self._reading != self.store.reading:
+                self._reading = self.store.reading
+                self._call_in_loop(self._adopt_jobs, adopted, self._reading)
 
     def _without_jobs(self, group: CommitGroup) -> CommitGroup:
         """Store what makes room, when there may be none for jobs; return what is to be refused."""
@@ -293,10 +296,15 @@ class StoreWriter:
         self._busy = False
         self._rests.set()
 
-    def _adopt_jobs(self, adopted: list[Adopted]) -> None:
-        now, wall = self._loop.time(), time.time()
+    def _adopt_jobs(self, adopted: list[Adopted], reading: bool) -> None:
+        """``reading``: there are more."""
+        queues, now, wall = self._broker.queues, self._loop.time(), time.time()
+        queues.adopted.reading = True
         for handle, record in adopted:
-            restore_record(self._broker.queues, record, wall, handle, now)
+            restore_record(queues, record, wall, handle, now)
+        queues.adopted.reading = reading
+        if queues.adopted:
+            queues.next_event = -inf
         self._flush()
 
     def fail(self, error: Exception) -> None:

@@ -122,6 +122,10 @@ class Store(Protocol):
     def lease(self) -> float: ...
 
     @property
+    def reading(self) -> bool:
+        """Whether more is to be adopted: `adopt` is to be called again soon."""
+
+    @property
     def beat(self) -> float | None: ...
 
     def replay(self) -> Iterator[Record]:

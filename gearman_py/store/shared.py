@@ -100,9 +100,13 @@ class SharedStore:
         return self._database.enrol_run(self._prefix)
 
     @property
+    def reading(self) -> bool:
+        return bool(self._unread) and not self._hindered
+
+    @property
     def beat(self) -> float:
         """Seconds after which the next beat is due."""
-        return 0 if self._unread and not self._hindered else BEAT_INTERVAL
+        return 0 if self.reading else BEAT_INTERVAL
 
     def replay(self) -> Iterator[Record]:
         """Nothing: jobs of the previous run are adopted, at once if it has ended."""

@@ -52,6 +52,7 @@ class SQLiteStore:
 
     series = 0
     lease = inf
+    reading = False
     beat = 1.0
 
     def __init__(self, path: Path, reservation: int | None = None) -> None:

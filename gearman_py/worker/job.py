@@ -101,7 +101,7 @@ class WorkerJob:
     def send_data(self, data: Data) -> None:
         """Send a part of the result now, from any thread; waits while the server is slow.
 
-        Raises ValueError for more than the worker's ``max_packet``, here and in send_warning().
+        Raises DataTooLarge for more than the worker's ``max_packet``, here and in send_warning().
         """
         self._send_bytes(Packet.WORK_DATA, data)
 

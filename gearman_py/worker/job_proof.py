@@ -14,8 +14,8 @@ import secrets
 from contextlib import suppress
 from typing import Self
 
+from gearman_py.errors import DataTooLarge
 from gearman_py.worker.job import WorkerJob
-from gearman_py.worker.session import OversizedResult
 
 UNIQUE_PREFIX = "gearman-proof-"
 KEY_FILE = "gearman-proof-key"  # as /proc/PID/fd shows it, after "/memfd:"
@@ -50,7 +50,7 @@ class JobProof:
         if job.unique.startswith(UNIQUE_PREFIX):
             names = (os.fsencode(job.unique), os.fsencode(job.wire_function))
             proof = compute_proof(self._key, *names, job.workload, result)
-            with suppress(OversizedResult):
+            with suppress(DataTooLarge):
                 job.send_warning(f"{WARNING_PREFIX} {len(result)} {proof}\n")
 
 

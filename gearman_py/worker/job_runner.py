@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from traceback import format_exception
 from typing import Any
 
+from gearman_py.errors import DataTooLarge
 from gearman_py.printable import shorten
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
@@ -17,14 +18,7 @@ from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
 from gearman_py.worker.job import FunctionFailed, Requeue, Send, TimeLimit, WorkerJob
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.retries import may_retry, retry_pause
-from gearman_py.worker.session import (
-    GIVE_BACK,
-    NO_DELAY,
-    Answer,
-    Assignment,
-    OversizedResult,
-    must_fit,
-)
+from gearman_py.worker.session import GIVE_BACK, NO_DELAY, Answer, Assignment, must_fit
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
@@ -150,7 +144,7 @@ class JobRunner:
         return self._fail_with_error(job, error)
 
     def _fail_with_error(self, job: WorkerJob, error: BaseException) -> Answer:
-        if isinstance(error, OversizedResult):
+        if isinstance(error, DataTooLarge):
             job.log.error("failed: %s", error)
             return failure_answer(f"ResultTooLarge: {error}")
         _log_traceback(job, "failed", error)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from gearman_py.errors import DataTooLarge
 from gearman_py.protocol.codec import MAX_PACKET, RESPONSE, Decoder, request
 from gearman_py.protocol.packets import FAULT, OVERSIZED, Packet
 
@@ -22,10 +23,6 @@ _log = logging.getLogger("gearman_py.worker")
 # A job arrives with its handle, which its submission did not have: this is room for it, so that
 # a job that a server with the same limit has accepted is accepted here too.
 _HANDLE_ROOM = 1024
-
-
-class OversizedResult(ValueError):
-    """A result, or a part of one, does not fit into a packet of ``max_packet`` bytes."""
 
 
 class State(Enum):
@@ -271,10 +268,10 @@ def log_refusal_once(server: str, refused: str) -> None:
 
 
 def must_fit(limit: int, handle: str, data: bytes) -> None:
-    """Raises OversizedResult if a packet of these is over ``limit`` bytes."""
+    """Raises DataTooLarge if a packet of these is over ``limit`` bytes."""
     if (size := len(_encode_name(handle)) + 1 + len(data)) > limit:
         text = f"a packet of {size} bytes is over the limit of {limit} (max_packet)"
-        raise OversizedResult(text)
+        raise DataTooLarge(text)
 
 
 # Names are sent back as they came, whatever bytes they contain.

@@ -4,9 +4,12 @@ from math import inf
 
 import pytest
 
+from gearman_py.broker.restriction_records import make_record
+from gearman_py.broker.state import Function
 from gearman_py.broker.stored_jobs import restore_record
-from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.packets import TEXT, Packet
 from gearman_py.store.base import Record
+from tests.broker.snapshots import hand_over
 from tests.broker.test_durable import FIRST, DurableTable
 
 FOREIGN = b"H:gone:17"
@@ -117,3 +120,54 @@ def test_two_servers_may_have_taken_the_same_unique(table: DurableTable) -> None
         table.say(worker, Packet.WORK_COMPLETE, table.grab(worker) or b"", b"")
     assert not len(table.broker.queues.jobs)
     assert sorted(table.take().changes.removed) == [-1, 1]
+
+
+def adopt(table: DurableTable, *records: Record, reading: bool) -> None:
+    """Read these records of a server that is gone; ``reading``: there are more."""
+    queues = table.broker.queues
+    queues.adopted.reading = True
+    for each in records:
+        restore_record(queues, each, 0.0, b"H:gone:%d" % -each.number, table.now)
+    queues.adopted.reading = reading
+    table.broker.tick(table.now, 0.0)
+
+
+def pause_record(table: DurableTable, number: int) -> Record:
+    """A pause of the function f, as it is stored."""
+    function = Function(b"f", set(), table.broker.queues.counts.others)
+    function.paused = True
+    job = make_record(function, number, {})
+    return Record(number, job.function.name, b"", 1, 0, b"", job.workload, 0)
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_jobs_of_another_server_wait_until_its_pauses_and_limits_are_known(
+    table: DurableTable, reloads: bool
+) -> None:
+    worker = table.worker(b"f")
+    table.say(worker, Packet.PRE_SLEEP)
+    adopt(table, record(-1), record(-2), reading=True)
+    assert (table.hear(worker), table.grab(worker)) == ([], None)
+    if reloads:
+        table.broker, (worker,) = hand_over(table.broker, [worker])
+    adopt(table, record(-3), pause_record(table, -4), reading=True)
+    adopt(table, reading=False)
+    assert table.grab(worker) is None
+    table.say(table.peer(), TEXT, b"resume f")
+    for handle in (b"H:gone:1", b"H:gone:2", b"H:gone:3"):
+        assert table.grab(worker) == handle
+    assert table.grab(worker) is None
+
+
+def test_jobs_of_another_server_can_be_changed_before_all_are_read(table: DurableTable) -> None:
+    client, worker, ops = table.peer(), table.worker(b"f"), table.peer()
+    adopt(table, *map(record, (-1, -2, -3)), reading=True)
+    table.background(client)
+    table.commit()
+    assert table.grab(worker) == FIRST, "others are served"
+    assert table.broker.cancel(b"H:gone:1")
+    table.say(ops, TEXT, b"reschedule job H:gone:2 4102444800")
+    adopt(table, reading=False)
+    assert table.grab(worker) == b"H:gone:3"
+    assert table.grab(worker) is None
+    assert table.broker.queues.function(b"f").scheduled == 1

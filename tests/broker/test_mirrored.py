@@ -64,8 +64,8 @@ NOT_MIRRORED = {
         *("since", "number", "operator", "overdue", "ready", "resubmits", "results", "sent"),
     },
     "queues": {
-        *("_due", "_foreign_handles", "_unused", "_withheld", "changes", "demand"),
-        *("closed", "failed", "lease_over", "restrictions", "schedules"),  # see choosy, durable
+        *("_due", "_foreign_handles", "_unused", "_withheld", "adopted", "changes"),
+        *("closed", "demand", "failed", "lease_over", "restrictions", "schedules"),  # see choosy
     },
     "table": set[str](),
     "counts": {"name", "submitters"},

@@ -22,6 +22,7 @@ import psycopg
 import pytest
 
 from gearman_py import Client
+from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.store_writer import WARN_INTERVAL
 from tests.job_servers import GearmandProcess
@@ -351,6 +352,37 @@ def test_pause_goes_with_the_jobs_to_the_server_that_takes_them_over(
     assert b"paused\t0\n" in ops.command("server"), "it is not the server that was paused"
     assert ops.command("resume f") == b"OK\r\n"
     assert waits.ask(Packet.GRAB_JOB)[-1] == b"1"
+
+
+def test_a_limit_that_is_stored_behind_many_jobs_holds_for_the_first_of_them(
+    serve: Start, connect: Connect
+) -> None:
+    """They are more than are read at a time, and workers of the other server ask all the while."""
+    one, two = serve("one"), serve("two")
+    client, address = connect(one.listening()), two.listening()
+    for first in range(0, 4500, 300):
+        jobs = range(first, first + 300)
+        packets = (
+            request(Packet.SUBMIT_JOB_BG, b"f", b"k%d:%d" % (n // 1500, n), b"") for n in jobs
+        )
+        client.socket.sendall(b"".join(packets))
+        assert {client.hear()[0] for _ in jobs} == {"JOB_CREATED"}
+    assert client.command("limit f per-key=1") == b"OK\r\n"
+    workers = [worker(connect(address)) for _ in range(5)]
+    running = []
+
+    def all_keys_run() -> bool:
+        for each in workers:
+            told = each.ask(Packet.GRAB_JOB_UNIQ)
+            if told != ("NO_JOB",):
+                running.append(told[3].partition(b":")[0])
+        return len(running) >= 3
+
+    one.kill()
+    await_true(all_keys_run)
+    await_true(lambda: b"f\t4500\t3\t5\n" in workers[0].command("status"))
+    all_keys_run()
+    assert sorted(running) == [b"k0", b"k1", b"k2"]
 
 
 def assert_postponed(ops: Peer, handle: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gearman_py import Client, JobException, JobFailed, Requeue, Worker, WorkerJob
+from gearman_py import Client, DataTooLarge, JobException, JobFailed, Requeue, Worker, WorkerJob
 from gearman_py.testing import job, running
 from gearman_py.testing import server as job_server
 
@@ -182,5 +182,5 @@ def test_a_commands_endless_errors_are_not_kept(
 
 @pytest.mark.slow
 def test_a_function_alone_has_the_limit_too() -> None:
-    with pytest.raises(ValueError, match="over the limit of 67108864"):
+    with pytest.raises(DataTooLarge, match="over the limit of 67108864"):
         job().send_data(bytes(64 * 2**20))
