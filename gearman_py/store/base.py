@@ -126,7 +126,8 @@ class Store(Protocol):
         """Whether more is to be adopted: `adopt` is to be called again soon."""
 
     @property
-    def beat(self) -> float | None: ...
+    def beat(self) -> float | None:
+        """Seconds after which the next beat is due."""
 
     def replay(self) -> Iterator[Record]:
         """All records, by number; unreadable ones are set aside and logged."""

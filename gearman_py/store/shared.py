@@ -79,6 +79,7 @@ class SharedStore:
         self._unread: list[Shelf] = []  # shelves that this run took over
         self._read_up_to: int | None = None
         self._counted = 0  # jobs on the shelf being read
+        self._taken: list[tuple[int, str]] = []  # such counts that are still to be logged
         self._hindered = False  # the last search for jobs of other servers failed ...
         self._warned = -WARN_INTERVAL  # ... and when that was logged
         database.connect()
@@ -105,7 +106,6 @@ class SharedStore:
 
     @property
     def beat(self) -> float:
-        """Seconds after which the next beat is due."""
         return 0 if self.reading else BEAT_INTERVAL
 
     def replay(self) -> Iterator[Record]:
@@ -188,6 +188,8 @@ class SharedStore:
 
     def adopt(self) -> list[Adopted]:
         """Jobs of runs that are gone, taken over by this one: at most BATCH."""
+        while self._taken:  # these jobs were returned before, and are queued by now
+            log.warning("took over %d jobs of %s, which is gone", *self._taken.pop())
         if not self._connected:  # the next commit waits for it
             return []
         try:
@@ -290,10 +292,9 @@ class SharedStore:
             if not self._counted:
                 self._database.clear_shelf(shelf.number)
             elif not self._is_predecessor(shelf):
-                log.warning("took over %d jobs of %s, which is gone", self._counted, shelf.name)
+                self._taken.append((self._counted, shelf.name))
             self._unread.pop(0)
-            self._read_up_to = None
-            self._counted = 0
+            self._read_up_to, self._counted = None, 0
         return []
 
     def _set_aside(self, shelf: Shelf, records: Sequence[Record]) -> list[Record]:

@@ -9,9 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from types import MappingProxyType
-from zoneinfo import available_timezones
 
-from gearman_py.server.crontab import next_run
 from provision.errors import InventoryError
 from provision.inventory.document import Table
 from provision.inventory.drained import serving_hosts
@@ -62,6 +60,11 @@ def schedules(host: Host) -> tuple[ScheduleDefinition, ...]:
 
 
 def _schedule(name: str, settings: Table, where: str) -> ScheduleDefinition:
+    # Few inventories have schedules, and this imports much of the job server.
+    from zoneinfo import available_timezones
+
+    from gearman_py.server.crontab import next_run
+
     def wrong(key: str, text: str) -> InventoryError:
         return InventoryError(f"{settings.places.get(key, where)}: schedule {name}: {text}")
 
