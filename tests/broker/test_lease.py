@@ -153,7 +153,7 @@ def test_jobs_of_another_server_wait_until_its_pauses_and_limits_are_known(
     adopt(table, record(-3), pause_record(table, -4), reading=True)
     adopt(table, reading=False)
     assert table.grab(worker) is None
-    table.say(table.peer(), TEXT, b"resume f")
+    table.broker.receive(table.peer(), [(TEXT, [b"resume f"])], table.now)
     for handle in (b"H:gone:1", b"H:gone:2", b"H:gone:3"):
         assert table.grab(worker) == handle
     assert table.grab(worker) is None
@@ -166,7 +166,7 @@ def test_jobs_of_another_server_can_be_changed_before_all_are_read(table: Durabl
     table.commit()
     assert table.grab(worker) == FIRST, "others are served"
     assert table.broker.cancel(b"H:gone:1")
-    table.say(ops, TEXT, b"reschedule job H:gone:2 4102444800")
+    table.broker.receive(ops, [(TEXT, [b"reschedule job H:gone:2 4102444800"])], table.now)
     adopt(table, reading=False)
     assert table.grab(worker) == b"H:gone:3"
     assert table.grab(worker) is None
