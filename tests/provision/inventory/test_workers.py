@@ -1,5 +1,6 @@
 """`gearman_workers` of an inventory: what a host comes to run, and every mistake with its line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_without_a_word_a_host_serves_all_that_is_bundled(tmp_path: Path) -> Non
     found = load(tmp_path)["w1"]
     assert list(found) == ["reverse", "resize", "wc"]
     assert all(each.is_plain and each.memory == "1G" for each in found.values())
+
+
+def test_they_are_worked_out_once_and_a_changed_copy_of_a_host_has_its_own(tmp_path: Path) -> None:
+    load(tmp_path)
+    host = inventory.load(tmp_path).hosts[0]
+    assert workers(host) is workers(host)
+    changed = replace(host, variables={**host.variables, "gearman_functions": ["wc"]})
+    assert [each.name for each in workers(changed)] == ["wc"]
+    assert [each.name for each in workers(host)] == ["reverse", "resize", "wc"]
 
 
 def test_a_worker_is_what_is_said_of_it(tmp_path: Path) -> None:
