@@ -26,6 +26,7 @@ ADDED = (
     (4, "begin", ("paused", "pause_record")),
     (5, "function", ("key_limit",)),
     (6, "begin", ("pauses", "schedules")),
+    (6, "end", ("adopted", "reading")),
     (6, "peer", ("since", "retries", "results", "resubmits")),
 )
 # What the first version did not know, or its state did not say.
