@@ -58,6 +58,9 @@ def try_app(folder: Path, name: str, say: Say) -> int:
     release = _unpack(app, say)
     failed = False
     for worker in tried:
+        if not worker.trial:
+            say(f"not tried worker {worker.name}: it may find other job servers (trial: false)")
+            continue
         try:
             say(f"ok      worker {worker.name}: {_try_worker(worker, release)}")
         except _DoesNotWork as error:

@@ -66,6 +66,14 @@ def _try_staged(host_run: HostRun, healths: Sequence[Health]) -> None:
         raise HostFailed(str(error)) from None  # the inventory's fault, and not the release's
 
 
+def untried_functions(host_run: HostRun) -> tuple[str, ...]:
+    """Those of programs that its plan starts and that find job servers in a way of their own."""
+    started = started_workers(host_run)
+    programs = (each for each in health_resources(host_run) if isinstance(each, ProgramHealth))
+    left = (each.functions for each in programs if each.unit in started and not each.is_tried)
+    return tuple(dict.fromkeys(function for functions in left for function in functions))
+
+
 def check_changed(host_run: HostRun, healths: Sequence[Health]) -> None:
     """Have the workers that are to be started do a job as they will be. Raises :class:`HostFailed`.
 

@@ -22,7 +22,13 @@ from provision.fleet.changed_servers import serves_before, try_switch
 from provision.fleet.choice import previous_release, this_tree
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
-from provision.fleet.health_check import Unhealthy, check_running, check_staged, with_evidence
+from provision.fleet.health_check import (
+    Unhealthy,
+    check_running,
+    check_staged,
+    untried_functions,
+    with_evidence,
+)
 from provision.fleet.host_run import HostRun
 from provision.fleet.origin import left_releases, origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
@@ -214,7 +220,8 @@ class Rollout:
             if self._blame and isinstance(error, Unhealthy):
                 raise HostFailed(f"{error}\n{OLDER_THAN_WORKER}") from None
             raise
-        self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds))
+        untried = untried_functions(host_run)
+        self._run.report.show(Tried(host_run.name, host_run.release, self._run.seconds, untried))
 
     def _upgrade_host(self, host_run: HostRun) -> None:
         if serves_before(host_run):

@@ -80,11 +80,22 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Tried:
-    """A release was staged on a host, and works there; nothing that runs was touched."""
+    """A release was staged on a host, and works there; nothing that runs was touched.
+
+    ``untried``: functions of programs whose workers could not be tried.
+    """
 
     host: str
     release: str
     seconds: float
+    untried: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """What is known of the release."""
+        if not self.untried:
+            return f"{self.release} works there"
+        return f"{self.release} is there; {', '.join(self.untried)}: not tried (trial: false)"
 
 
 @dataclass(frozen=True)

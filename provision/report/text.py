@@ -100,8 +100,8 @@ class Report:
                     self._end_line(host, "changed", f"{count}, {seconds:.1f} s")
                 case Failed(host, error, seconds):
                     self._show_failure(host, error, seconds)
-                case Tried(host, release, seconds):
-                    self._end_line(host, "ready", f"{release} works there ({seconds:.1f} s)")
+                case Tried(host, _, seconds):
+                    self._end_line(host, "ready", f"{event.told} ({seconds:.1f} s)")
                 case Proved(host, summary, seconds):
                     self._working[host] = f"does it work? {summary}"
                     if self._verbose:

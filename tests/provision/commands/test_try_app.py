@@ -73,6 +73,16 @@ def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
     ]
 
 
+def test_a_program_that_may_find_other_job_servers_is_not_run_here(folder: Path) -> None:
+    hosts = folder / "hosts.yml"
+    program = "program: [python3, ./shout.py, shout]"
+    hosts.write_text(HOSTS.replace(program, f"{program}, trial: false"))
+    said: list[str] = []
+    assert trying.try_app(folder, "loud", said.append) == 0
+    left = "not tried worker shout: it may find other job servers (trial: false)"
+    assert [line for line in said if "shout" in line] == [left]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [

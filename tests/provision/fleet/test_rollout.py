@@ -1194,7 +1194,9 @@ def test_a_program_answers_for_itself_while_others_still_run_the_one_before(
     assert last != first
 
 
-def test_hosts_are_asked_when_all_are_put_back(with_app: FleetWithApp) -> None:
+def test_hosts_are_asked_when_all_are_put_back(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A job of a program is done by any host, also one that still runs the bad release."""
     ((first, _),) = with_app.app_runs()
     with_app.check("1", ", trial: false")
@@ -1215,6 +1217,8 @@ def test_hosts_are_asked_when_all_are_put_back(with_app: FleetWithApp) -> None:
         session.reply = partial(reply, name)
     with_app.write("2")
     assert with_app.move(batch="1") == ROLLED_BACK
+    said = capsys.readouterr().out
+    assert " is there; shout: not tried (trial: false) (" in said
     assert with_app.app_runs() == {(first, first)}
 
 
