@@ -89,12 +89,21 @@ def previous_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str:
     if current and (unfinished := unfinished_rollback(fleet, track)):
         return unfinished.get(current, current)
     if moves and current:
-        last = max(moves, key=lambda each: moves[each].at)
-        if current != _current(fleet[last], track):
+        last = max(moves.values(), key=lambda each: each.at)
+        if current != last.after and name not in _moved_with(last, moves):
             return current
     if name not in moves:
         raise HostFailed(_why_stays(fleet[name], track))
     return moves[name].before
+
+
+def _moved_with(last: "_Move", moves: "Mapping[str, _Move]") -> set[str]:
+    """The hosts that a run moved which brought any host to the release of the last move.
+
+    Hosts of another Python have another release of the same code.
+    """
+    runs = {each.run for each in moves.values() if each.after == last.after} - {""}
+    return {name for name, each in moves.items() if each.run in runs}
 
 
 def unfinished_rollback(fleet: Fleet, track: ReleaseTrack) -> dict[str, str]:

@@ -298,7 +298,8 @@ class Rollout:
             if noted.wanted.get(host_run.track.app) == origin:  # only settings changed
                 wanted = as_ran(wanted, noted.ran)
             else:
-                wanted = without_new_workers(as_kept(wanted, session.ask), noted.ran)
+                kept = as_kept(wanted, session.ask, noted.ran.texts)
+                wanted = without_new_workers(kept, noted.ran)
             answers, track = host_run.answers, host_run.track
             back = HostRun(host, session, run.report, wanted, answers, before, track)
             back.release_before = host_run.release

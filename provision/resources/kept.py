@@ -19,21 +19,35 @@ from provision.resources.health import CheckFile, Health
 from provision.resources.program import Program
 from provision.resources.sample_jobs import read_checks
 from provision.resources.unit import FOLDER, WORKER_UNITS, FormerWorker, Socket, Unit, UnitFile
+from provision.resources.unit_text import with_servers_of
 
 Ask = Callable[[Iterable[Question]], Answers]
 WORKERS_QUESTION: Question = ("units", WORKER_UNITS)
+SERVER = f"{FOLDER}/gearmand."
 
 
-def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
+def as_kept(
+    resources: Sequence[Resource], ask: Ask, before: Mapping[str, str] | None = None
+) -> list[Resource]:
     """The same resources with the unit files and the checks that are kept beside their release.
 
     ``ask`` asks the host. A unit file that is not kept stays as it is; a worker whose release keeps
-    no check is asked whether it answers.
+    no check is asked whether it answers. Where job servers are is the fleet's matter, and no
+    release's: they stay where the host's files have them, or had them ``before``.
     """
     files = {each: each.kept.path for each in resources if isinstance(each, UnitFile) and each.kept}
     checks = [each.path for each in resources if isinstance(each, CheckFile)]
     texts = _read_texts([*files.values(), *checks], ask)
-    old = {file: file.with_text(texts[path]) for file, path in files.items() if path in texts}
+    now = before or _read_texts((each.path for each in files), ask)
+    moves = any(
+        path in texts and _listens(texts[path]) != _listens(now.get(file.path, texts[path]))
+        for file, path in files.items()
+    )
+    old = {
+        file: file.with_text(with_servers_of(texts[path], now.get(file.path, "")))
+        for file, path in files.items()
+        if path in texts and not (moves and SERVER in file.path)
+    }
 
     def restored(resource: Resource) -> Resource:
         if isinstance(resource, Unit | Socket):
@@ -48,6 +62,11 @@ def as_kept(resources: Sequence[Resource], ask: Ask) -> list[Resource]:
         return not isinstance(resource, CheckFile) or resource.path in texts
 
     return [restored(each) for each in resources if is_kept(each)]
+
+
+def _listens(text: str) -> tuple[list[str], bool]:
+    """Where a job server does, as its unit files say, and whether it speaks TLS."""
+    return re.findall(r"^ListenStream=(.*)$", text, re.MULTILINE), " --ssl " in text
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What the text of a unit file says of the processes that it is for."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,12 @@ OWN_PROCESS = frozenset(
     }
 )
 """What a unit file says of the process that it is for, and of no other."""
+CONFIG = re.compile(r"(?<=^Environment=GEARMAN_CONFIG=).*$", re.MULTILINE)
+TLS_LINES = re.compile(
+    r"^(?:# Of the CA .*\n)?"
+    r"Environment=(?:GEARMAND_CA_CERTIFICATE|GEARMAN_CLIENT_PEM|GEARMAN_CLIENT_KEY)=.*\n",
+    re.MULTILINE,
+)
 
 
 @cache
@@ -31,6 +38,24 @@ def find_openings(text: str) -> Iterator[str]:
             yield f"may do what group {line.partition('=')[2]} may"
         if line.startswith("ReadWritePaths="):
             yield f"may write to {line.partition('=')[2].replace(' ', ', ')} (writes)"
+
+
+def with_servers_of(text: str, now: str) -> str:
+    """A unit file that names the job servers of another, and speaks TLS to them as that does."""
+    before, after = (find_variable(each, "GEARMAN_SERVERS") for each in (text, now))
+    if not before or not after:
+        return text
+    served = re.compile(rf"(?<=GEARMAN_SERVERS=){re.escape(before)}$", re.MULTILINE)
+    named = re.compile(rf"(?<= --servers ){re.escape(before)}(?= )")
+    tls = "".join(TLS_LINES.findall(now))
+    lines = f"{after}\n{tls}".strip()
+    changed = served.sub(lambda _: lines, TLS_LINES.sub("", text))
+    changed = named.sub(lambda _: after, changed)
+    changed = CONFIG.sub("", changed)
+    if changed == CONFIG.sub("", text):
+        return text
+    digest = hashlib.sha256(changed.encode()).hexdigest()[:12]
+    return CONFIG.sub(digest, changed)
 
 
 def find_variable(text: str, name: str) -> str:

@@ -13,7 +13,7 @@ from provision.remote.messages import Operation
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
 from tests.provision.fake_host import FakeHost
-from tests.provision.fleet.test_rollout import RIGHT, Fleet
+from tests.provision.fleet.test_rollout import OLD, RIGHT, Fleet
 
 WORKERS = ("w1", "w2", "w3", "w4")
 UNIT = "gearman-worker@lines.service"
@@ -182,6 +182,24 @@ def test_workers_that_do_not_run_are_tried_at_the_job_servers_to_come_alone(
         for name in [each for each in session.host.processes if "worker" in each]:
             del session.host.processes[name]
     assert fleet.deploy() == 0
+
+
+def test_a_rollback_leaves_job_servers_where_they_are_by_now(fleet: FleetOfCommands) -> None:
+    """Where they listen is the fleet's matter: at the old address none would be found."""
+    assert fleet.upgrade() == 0
+    (fleet.folder / "group_vars" / "all.yml").write_text("gearman_port: 4731\n")
+    fleet.say("-c")
+    assert fleet.deploy() == 0
+    assert fleet.rollback() == 0
+    assert fleet.all_run(OLD)
+    worker = fleet.sessions["w1"].host.paths[FILE]["content"].decode()
+    assert "wc -l" in worker  # as it ran
+    assert "GEARMAN_SERVERS=10.0.0.1:4731\n" in worker
+    assert set(fleet.words().values()) == {(False, True)}
+    socket = fleet.sessions["job"].host.paths["/etc/systemd/system/gearmand.socket"]
+    assert b"ListenStream=10.0.0.1:4731\n" in socket["content"]
+    unit = fleet.sessions["job"].host.paths["/etc/systemd/system/gearmand.service"]["content"]
+    assert b" -p 4731 " in unit
 
 
 @pytest.mark.parametrize("seen", [4730, 4731])

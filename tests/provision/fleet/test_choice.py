@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from provision.fleet import choice, release_track
+from provision.fleet.past_runs import PAST_RUNS
 from provision.release import build
 from provision.release.build import ON_HOSTS
 from tests.provision.fake_host import FakeHost
@@ -20,6 +21,26 @@ def answers(python: list[int], current: str | None) -> dict[Any, Any]:
     releases: dict[str, Any] = {"current": current, "kept": kept, "given_up": {}, "running": []}
     releases["damaged"] = {}
     return {("host",): {**FakeHost().facts, "python": python}, ("releases", ON_HOSTS): releases}
+
+
+def moved(after: str, before: str, run: str, at: str) -> dict[Any, Any]:
+    """What a host answers that a run brought from one release to another."""
+    told = answers([3, 11, 2], after)
+    told["releases", ON_HOSTS]["kept"][before] = {"at": 0, "bad": None}
+    entry = {"at": at, "run": run, "release": after, "from": before, "result": "ok"}
+    return {**told, PAST_RUNS: [entry]}
+
+
+def test_a_rollback_takes_hosts_of_each_python_back_that_one_run_moved() -> None:
+    """Their releases of the same code are not the same; the run may have been interrupted."""
+    fleet = {
+        "a": moved("new-11", "old-11", "second", "2026-01-02"),
+        "b": moved("new-11", "old-11", "first", "2026-01-01"),
+        "c": moved("new-13", "old-13", "first", "2026-01-01"),
+        "away": moved("old-11", "older-11", "before", "2025-01-01"),
+    }
+    found = {name: choice.previous_release(name, fleet) for name in fleet}
+    assert found == {"a": "old-11", "b": "old-11", "c": "old-13", "away": "old-11"}
 
 
 def test_a_new_host_gets_what_others_of_its_kind_run(
