@@ -26,6 +26,10 @@ def check_servers(facts: HostFacts) -> Iterator[Verdict]:
             yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
 
 
+LET_IN = (
+    "let TCP {port} in on the job server (with firewalld: firewall-cmd --permanent "
+    "--add-port={port}/tcp && firewall-cmd --reload; with ufw: ufw allow {port}/tcp)"
+)
 UNREACHED = {
     "refused": (
         "refuses the connection: nothing listens there, or a firewall rejects it",
@@ -33,11 +37,11 @@ UNREACHED = {
     ),
     "silent": (
         "is silent: it is down, or a firewall between drops what is sent to it",
-        "nft list ruleset on both hosts; let TCP {port} in on the job server",
+        f"nft list ruleset on both hosts; {LET_IN}",
     ),
     "no way": (
         "cannot be reached: no route to it, or a firewall rejects it",
-        "ip route get {host}; nft list ruleset",
+        f"ip route get {{host}}; nft list ruleset; {LET_IN}",
     ),
     "forbidden": (
         "may not be reached: this host's own firewall forbids it",
