@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from gearman_py import Client, GearmanError, Worker
+from gearman_py import TLS, Client, GearmanError, Worker
 from tests.authority import Authority
 from tests.lab.hosts import INVENTORY as LAB_INVENTORY
 from tests.lab.hosts import NETWORK, root
@@ -38,6 +38,7 @@ INVENTORY = f"""\
 all:
   vars:
     gearman_memory: %s
+    gearman_tls: %s
     ansible_user: deploy
     ansible_ssh_private_key_file: id_ed25519
   children:
@@ -75,7 +76,8 @@ def of_databases() -> Iterator[Path]:
 class Load:
     """Background jobs of a client and a worker of both servers, and what became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TLS | None) -> None:
+        self._tls = tls
         self.acknowledged: set[int] = set()
         self.runs: Counter[int] = Counter()
 
@@ -107,7 +109,7 @@ class Load:
 
     def queue_late_ones(self, server: str) -> None:
         """Jobs that wait at a server, and have to be taken over by another if it fails."""
-        with Client(server) as client:
+        with Client(server, tls=self._tls) as client:
             for number in range(-10, 0):
                 await_true(partial(self._is_queued, client, number))
 
@@ -118,7 +120,7 @@ class Load:
         return number in self.acknowledged
 
     def _submit(self, over: threading.Event) -> None:
-        with Client(SERVERS) as client:
+        with Client(SERVERS, tls=self._tls) as client:
             for number in itertools.count():
                 if over.wait(PAUSE):
                     return
@@ -127,15 +129,17 @@ class Load:
                     self.acknowledged.add(number)
 
     def _work(self, done: threading.Event) -> None:
-        worker = Worker(SERVERS)
+        worker = Worker(SERVERS, tls=self._tls)
         worker.add_function("count", lambda job: self.runs.update([int(job.workload)]))
         while not done.is_set():
             with suppress(GearmanError):
                 worker.work(timeout=1.0)
 
 
-def write_inventory(folder: Path, queue: str, database: str, memory: str = "512M") -> None:
-    (folder / "hosts.yml").write_text(INVENTORY % (memory, queue, database))
+def write_inventory(
+    folder: Path, queue: str, database: str, memory: str = "512M", tls: str = "false"
+) -> None:
+    (folder / "hosts.yml").write_text(INVENTORY % (memory, tls, queue, database))
 
 
 def deploy_tree(folder: Path) -> None:
@@ -148,7 +152,7 @@ def deploy_tree(folder: Path) -> None:
 def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
     lab: ModuleType, folder: Path, of_databases: Path
 ) -> None:
-    """On PostgreSQL, and then on Redis."""
+    """On PostgreSQL, and then on Redis, where the fleet has TLS."""
     authority = Authority(folder, "ca")
     postgres = Postgres(of_databases, authority, HERE)
     (of_databases / "redis").mkdir()
@@ -169,13 +173,13 @@ def test_two_servers_on_a_database_lose_no_job_whatever_happens_to_one(
             check_that_what_still_serves_is_left_alone(lab, folder, jobs)
         databases.Postgres.start(postgres)
 
-        write_inventory(folder, "redis", f"rediss://{USER}@{HERE}:{redis.tls_port}")
+        write_inventory(folder, "redis", f"rediss://{USER}@{HERE}:{redis.tls_port}", tls="true")
         refused = invoke(ROOT, "deploy", "--yes", hosts=folder)
         assert refused.status == 3
         assert "gearman_queue: redis needs redis, which release" in refused.said
         deploy_tree(folder)
         with journals_if_it_fails(lab):
-            trouble(lab, folder, redis.tls_port)
+            trouble(lab, folder, redis.tls_port, files_of_worker(lab, folder))
         deploy_tree(LAB_INVENTORY)  # as other tests expect it
 
 
@@ -244,9 +248,16 @@ def journals_if_it_fails(lab: ModuleType) -> Iterator[None]:
         raise
 
 
-def trouble(lab: ModuleType, folder: Path, port: int) -> None:
+def files_of_worker(lab: ModuleType, folder: Path) -> TLS:
+    """The certificate and the key of worker1, for use here."""
+    for name in ("host.pem", "host.key"):
+        (folder / name).write_text(root(lab, "worker1", f"cat /etc/gearman/tls/{name}"))
+    return TLS(*(str(folder / name) for name in ("tls/ca.pem", "host.pem", "host.key")))
+
+
+def trouble(lab: ModuleType, folder: Path, port: int, tls: TLS | None = None) -> None:
     """What may happen to a server while clients and workers go on."""
-    load = Load()
+    load = Load(tls)
     with load.running():
         load.await_more()
         root(lab, "server1", "systemctl kill --signal=KILL gearmand")

@@ -20,6 +20,7 @@ from provision.options import Options
 from roles import ROLES
 from tests.attacks import attack
 from tests.lab.hosts import INVENTORY, NETWORK, WORKER, root
+from tests.lab.test_upgrade import invoke, tree
 from tests.peer import Peer
 from tests.waiting import await_true
 
@@ -150,10 +151,10 @@ def test_a_certificate_is_renewed_before_it_ends_and_nothing_is_restarted(
         variables.write_text(said)
 
 
-def test_a_job_server_is_reloaded_under_its_connections(
+def test_a_job_server_is_upgraded_under_its_connections(
     lab: ModuleType, secured: Path, tmp_path: Path
 ) -> None:
-    """systemd follows the new process, and stops the one that relays with it."""
+    """And rolled back. systemd follows the new process, and stops those that relay with it."""
     files = worker_s_own(lab, tmp_path / "files")
     context = ssl.create_default_context(cafile=str(secured / "tls" / "ca.pem"))
     context.load_cert_chain(files / "host.pem", files / "host.key")
@@ -166,8 +167,10 @@ def test_a_job_server_is_reloaded_under_its_connections(
         _, handle = client.ask(Packet.SUBMIT_JOB, b"held", b"", b"w")
         assert worker.ask(Packet.GRAB_JOB)[1] == handle
         pids = [main_process(lab)]
-        for _ in range(2):
-            root(lab, "server1", "systemctl reload gearmand")
+        another_release = tree(tmp_path / "tree")
+        for task in ("upgrade", "rollback"):
+            done = invoke(another_release, task, "--yes", "--limit", "job_server", hosts=secured)
+            assert done.status == 0, done.said
             pids.append(main_process(lab))
         assert len(set(pids)) == 3
         watched = "systemctl show -P WatchdogTimestampMonotonic gearmand"

@@ -556,6 +556,41 @@ def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
             assert "not reloaded: the other program has ended" in command.stderr.read()
 
 
+KILLED = """
+import os, signal, sys
+from gearman_py.server.reload_channel import ReloadChannel
+from gearman_py.cli.gearmand import main
+send = ReloadChannel.send
+def send_and_die(channel, section):
+    dies = {what!r} in (*section, section.get("word"))
+    if {sent} or not dies:
+        send(channel, section)
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+ReloadChannel.send = send_and_die
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [("settings", False), ("doors", False), ("pages", False), (GO, False), (GO, True)],
+)
+def test_server_that_is_killed_while_it_is_reloaded_loses_nothing_that_is_stored(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path, what: str, sent: bool
+) -> None:
+    """As it tells what it is, passes connections on, ends its state, lets go, and after that."""
+    stored = "-q", "sqlite", "--queue-file", str(tmp_path / "queue.db")
+    server = serve(*stored, program=("-c", KILLED.format(what=what, sent=sent)))
+    peer = connect(server.address)
+    handles = [peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[1] for _ in range(3)]
+    done = run_reload(server.pid)
+    assert (done.returncode, done.stderr[:24]) == (1, "gearmand: not reloaded: "), done.stderr
+    assert peer.closed()
+    shown = connect(serve(*stored).address).command("show jobs").splitlines()
+    assert [row.split(b"\t")[0] for row in shown[:-1]] == handles
+
+
 def test_nothing_that_was_confirmed_by_a_killed_program_is_served_twice(
     serve: Callable[..., Server],
 ) -> None:
