@@ -40,7 +40,7 @@ from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
 from gearman_py.server.takeover import Takeover
 from gearman_py.server.tls_acceptor import TLSAcceptor
-from gearman_py.store.base import Store
+from gearman_py.store.base import JobsTaken, Store
 
 log = logging.getLogger("gearmand")
 
@@ -132,7 +132,7 @@ class RunningServer:
             await takeover.begin(listener)
         if store is not None:
             listener.store_writer = writer = StoreWriter(
-                store, broker, listener.flush, listener.hang_up, self._stop.set
+                store, broker, listener.flush, listener.hang_up, self._stop_with_store
             )
             if takeover is not None:
                 takeover.restore_store_counts(writer)
@@ -184,6 +184,10 @@ class RunningServer:
         self._listener.stop_reading()
         self._stop.set()
 
+    def _stop_with_store(self, error: Exception) -> None:
+        """The store failed. If others have its jobs, what needs no store ends as at SIGTERM."""
+        (self._told if isinstance(error, JobsTaken) else self._stop).set()
+
     def _is_stopping(self) -> bool:
         return self._told.is_set() or self._draining.is_set()
 
@@ -231,12 +235,20 @@ class RunningServer:
         broker, seconds = self._broker, self._settings.drain_timeout
         broker.close()
         drain(broker, asyncio.get_running_loop().time())
-        if seconds and (running := broker.queues.running):
+        if seconds and (running := self._count_awaited()):
             log.info("stopping: %d running jobs may end within %g s", running, seconds)
             deadline = time.monotonic() + seconds
-            while broker.queues.running and time.monotonic() < deadline:  # noqa: ASYNC110 - no events
+            while self._count_awaited() and time.monotonic() < deadline:  # noqa: ASYNC110 - no events
                 await asyncio.sleep(DRAIN_INTERVAL)
         self._stop.set()
+
+    def _count_awaited(self) -> int:
+        """The running jobs whose end is of use here; that of a stored one has to be stored."""
+        writer = self._listener.store_writer
+        if writer is None or not writer.broken:
+            return self._broker.queues.running
+        running = (job for peer in self._broker.peers for job in peer.running.values())
+        return sum(not job.background for job in running)
 
     async def _close(self) -> bool:
         """Serve no longer, but give peers what they are owed; False: not all could be stored."""

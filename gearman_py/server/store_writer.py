@@ -87,7 +87,7 @@ class StoreWriter:
         broker: Broker,
         flush: Callable[[], None],
         hang_up: Callable[[Peer], None],
-        fail: Callable[[], None],
+        fail: Callable[[Exception], None],
     ) -> None:
         self.store = store
         self._broker = broker
@@ -314,4 +314,5 @@ class StoreWriter:
         self.broken = True
         self.why = reason
         self._rests.set()
-        self._on_failure()
+        self._changes.refusal = f"the job could not be stored: {reason}".encode()
+        self._on_failure(error)

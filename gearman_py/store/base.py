@@ -107,6 +107,10 @@ class UnknownOutcome(StoreError):
     """
 
 
+class JobsTaken(UnknownOutcome):
+    """Another server has the stored jobs by now: this one can go on only with those in memory."""
+
+
 class Store(Protocol):
     """Keeps records. One thread at a time may use it.
 

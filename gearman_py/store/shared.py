@@ -27,6 +27,7 @@ from gearman_py.store.base import (
     Adopted,
     Changes,
     InDoubt,
+    JobsTaken,
     Record,
     StoreError,
     UnknownOutcome,
@@ -336,14 +337,14 @@ class SharedStore:
             self._check_settings()
 
     def _find_beat(self) -> None:
-        """Read the beat of this run from the database. Raises UnknownOutcome after a takeover."""
+        """Read the beat of this run from the database. Raises JobsTaken after a takeover."""
         mine = next(iter(self._database.list_shelves([self._mine])), None)
         if mine is not None and mine.keeper == self._mine:
             self._beat = mine.beats
             return
         # Who takes over jobs removes the entry when none is left.
         taken = lease_clock() > self.lease if mine is None else mine.keeper != NO_KEEPER
-        raise UnknownOutcome(TAKEN if taken else FORGOTTEN)
+        raise JobsTaken(TAKEN if taken else FORGOTTEN)
 
     def _disconnect(self) -> None:
         self._connected = False

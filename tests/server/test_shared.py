@@ -524,7 +524,7 @@ def test_peers_of_a_server_that_was_cut_off_and_comes_back(
             words = ["--redis-port", str(wire.port)]
         else:
             words = ["--postgres", f"{database.where} port={wire.port}"]
-        cut, other = serve("one", *words), serve("two")
+        cut, other = serve("one", *words, "--drain-timeout", str(LIMIT)), serve("two")
         addresses = [cut.listening(), other.listening()]
         background, foreground, client, idle = (connect(addresses[0]) for _ in range(4))
         submit(client, b"kept")
@@ -548,9 +548,13 @@ def test_peers_of_a_server_that_was_cut_off_and_comes_back(
                 *("ERROR", b"QUEUE_ERROR"),
             )
             wire.release()
+            # What runs in the foreground ends first; one in the background runs again.
+            await_true(lambda: "1 running jobs may end within" in cut.log)
+            assert client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[0] == "ERROR"
+            foreground.say(Packet.WORK_COMPLETE, handle, b"r")
+            assert client.hear() == ("WORK_COMPLETE", handle, b"r")
             assert cut.process.wait(LIMIT) == 1
             assert "another server took over its jobs" in cut.log
-            # The job that runs is lost, in the foreground; one in the background runs again.
             assert all(each.closed() for each in (background, foreground, client, idle))
             healthy = connect(addresses[1])
             assert worker(healthy).ask(Packet.GRAB_JOB)[-1] == b"kept"
