@@ -257,13 +257,10 @@ class SharedStore:
         new = [one for one in shelves if one.keeper == self._mine and one.number not in self._known]
         self._unread += new
         self._known.update(shelf.number for shelf in new)
+        # A keeper that was not asked for may well exist.
+        numbers = {one.keeper if asked else one.number for one in shelves}
         others = [one for one in shelves if one.number != self._mine]
-        numbers = {shelf.number for shelf in shelves}
-        return [
-            one
-            for one in others
-            if one.keeper == one.number or (asked is None and one.keeper not in numbers)
-        ]
+        return [one for one in others if one.keeper == one.number or one.keeper not in numbers]
 
     def _is_predecessor(self, run: Shelf) -> bool:
         """Whether it is that of the previous run of this server."""

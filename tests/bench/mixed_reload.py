@@ -254,6 +254,11 @@ class Waits:
         for client in clients:
             client.start()
 
+    def end(self) -> None:
+        for client in self._clients:
+            client.over = True
+            client.join()
+
     def note(self, kept: list[float]) -> None:
         """Keep the longest wait since the last one was kept."""
         kept.append(max(client.longest for client in self._clients))
@@ -290,6 +295,7 @@ def measure(reloads: int, connections: int, jobs: int, folder: Path) -> None:
                 waits.note(waits.reloading)
                 if number % NEWCOMERS == 0:
                     crowd.submit(crowd.connect_tls())
+            waits.end()
             crowd.finish(others)
         print(
             f"{reloads} reloads in {time.monotonic() - began:.0f} s, {connections} connections, "
