@@ -75,6 +75,13 @@ ROWS = (
         {"KILLS": "50"},
     ),
     Row(
+        "kill amid schedules",
+        "kill -9 of the job server while an operator sets 100 schedules, or deletes them",
+        "has no schedules",
+        f"{STEERING}::test_schedules_that_were_set_or_deleted_are_so_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
         "kill amid results",
         "kill -9 of the job server while jobs end whose results are kept",
         "keeps no results",

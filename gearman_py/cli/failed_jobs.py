@@ -69,7 +69,11 @@ def list_failed(client: AdminClient, function: str, reason: str) -> list[JobRow]
 
 def read_job(client: AdminClient, options: Namespace) -> dict[str, Any]:
     """What is known of a job, with the beginning of its workload."""
-    facts = client.find_job(vars(options)["show-job"])._asdict()
+    job = client.find_job(vars(options)["show-job"])
+    if job.state == "complete":  # its workload, unique and attempts are not kept
+        facts = {"state": job.state, **make_row(ResultRow, job)._asdict()}
+        return facts | {"result_bytes": facts.pop("bytes")}
+    facts = job._asdict()
     for key in ("due", "failed", "completed"):
         facts[key] = format_time(facts[key]) if facts[key] else ""
     workload: bytes = facts.pop("workload")

@@ -36,6 +36,8 @@ class ScheduleLine(NamedTuple):
         facts = row._asdict() | {"workload": row.workload.decode(errors="backslashreplace")}
         for key in ("next", "last"):
             facts[key] = format_time(facts[key]) if facts[key] else None
+        if row.paused:
+            facts["next"] = None
         return cls(*(facts[field] for field in cls._fields))
 
 

@@ -207,6 +207,9 @@ def test_results_stay_where_they_are_and_are_there_again_after_a_retirement(
         listed = run("gearadmin", "-h", old.socket, "--results", "f").stdout.decode()
         assert listed.split("\t")[:3] == [handle, "f", "4"]
         assert listed.endswith("Z\n.\n")
+        shown = run("gearadmin", "-h", old.socket, "--show-job", handle).stdout.decode()
+        known = ["state", "handle", "function", "completed", "server", "result_bytes"]
+        assert [line.split()[0] for line in shown.splitlines()] == known
         done = run("gearadmin", "-h", old.socket, "--retire", new.address)
         assert b"; 1 job whose results are kept: not moved; " in done.stdout, done
         assert old.process.process.wait(30) == 0

@@ -149,3 +149,22 @@ def test_changes_of_waiting_jobs_that_were_acknowledged_stay_after_kill_9(
         acknowledged += done
         before = after
     tally("kill amid changes of jobs", kills=KILLS, acknowledged=acknowledged, lost=0)
+
+
+def test_schedules_that_were_set_or_deleted_are_so_after_kill_9(killed: Killed) -> None:
+    acknowledged = 0
+    names = [f"s{number:03}" for number in range(NUMBER)]
+    for seed in range(KILLS):
+        words = ("delete", "") if seed % 2 else ("set", " function=f cron=0%200%201%201%20*")
+        commands = [f"schedule {words[0]} {name}{words[1]}" for name in names]
+        done = killed.amid(commands, seed)
+        rows = killed.ops.command("schedules").decode().splitlines()[:-1]
+        found = [row.split("\t")[0] for row in rows]
+        assert found == sorted(set(found))
+        changed = [(name in found) == (words[0] == "set") for name in names]
+        assert all(changed[:done])
+        for command, is_changed in zip(commands, changed, strict=True):
+            if not is_changed:
+                assert killed.ops.command(command) == b"OK\r\n"
+        acknowledged += done
+    tally("kill amid schedules", kills=KILLS, acknowledged=acknowledged, lost=0)
