@@ -110,14 +110,18 @@ def change_owners(
             method(link, *args, **named)
             return
         answers = ask_members(link.members, lambda member: method(member, *args, **named))
-        done = [pair for pair in zip(link.members, answers, strict=True) if pair[1] is None]
         unknown = [answer for answer in answers if is_unknown(answer) or is_unknown_command(answer)]
         if len(unknown) == len(answers):
             raise join_unknown(unknown)
-        if done:
-            link.server = done[0][0].server
-            answers = [None if answer in unknown else answer for answer in answers]
-        _check_changed(link, answers)
+        for answer in answers:
+            if isinstance(answer, AdminError) and answer not in unknown:
+                raise answer
+        done = [member for member, answer in zip(link.members, answers, strict=True) if not answer]
+        link.passed_over = find_silent(link.members, answers)
+        if link.passed_over:
+            others = f"done at {len(done)}" if done else f"it is unknown at {len(unknown)}"
+            raise ServerUnavailable(link.passed_over, others if done or unknown else "")
+        link.server = done[0].server
 
     return change
 

@@ -177,6 +177,22 @@ def test_a_schedule_of_one_name_is_changed_at_all_servers_that_have_it(
             admin.delete_schedule("same")
 
 
+def test_a_schedule_is_not_added_beside_a_silent_server_that_may_have_it(
+    servers: list[str], lost: str
+) -> None:
+    one, two = servers
+    with AdminClient([one, lost, two]) as admin:
+        with pytest.raises(ServerUnavailable, match="it is unknown at 2"):
+            admin.schedule("hidden", "0 5 * * *", "f")
+        with AdminClient(two) as second, AdminClient(servers) as both:
+            second.schedule("hidden", "0 5 * * *", "f")
+            with pytest.raises(AdminError, match=f"{two}: INVALID_ARGUMENTS"):
+                both.schedule("hidden", "0 5 * * 99", "f")
+            with pytest.raises(ServerUnavailable, match="done at 1"):
+                admin.delete_schedule("hidden")
+        assert "hidden" not in [row.name for row in admin.schedules()]
+
+
 def test_admin_clients_show_all_servers_and_go_on_to_the_next(
     servers: list[str], lost: str
 ) -> None:
