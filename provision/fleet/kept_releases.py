@@ -46,7 +46,8 @@ def _describe_kept(
     made = "its files as they are now" if app else "this tree's"
     if here and (why := run.desired.bad.get(here)):
         return f"{id} stays; {made}{' make' if app else ','} {here}, which was given up ({why})"
-    return f"{id} stays; {upgrade} brings {made}{f', {here}' if here else ''}"
+    told = f", {here}" if here else ", if they differ"  # the build of these may be gone
+    return f"{id} stays; {upgrade} brings {made}{told}"
 
 
 def _find_mistake(run: Run, app: App) -> str:
