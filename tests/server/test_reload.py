@@ -585,7 +585,12 @@ def test_server_that_is_killed_while_it_is_reloaded_loses_nothing_that_is_stored
     peer = connect(server.address)
     handles = [peer.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[1] for _ in range(3)]
     done = run_reload(server.pid)
-    assert (done.returncode, done.stderr[:24]) == (1, "gearmand: not reloaded: "), done.stderr
+    if sent and done.returncode == 0:  # it was let go before the other was gone, and serves
+        assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+        server.pid = server.serving_process()
+        server.end()
+    else:
+        assert (done.returncode, done.stderr[:24]) == (1, "gearmand: not reloaded: ")
     assert peer.closed()
     shown = connect(serve(*stored).address).command("show jobs").splitlines()
     assert [row.split(b"\t")[0] for row in shown[:-1]] == handles
