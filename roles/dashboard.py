@@ -14,7 +14,7 @@ from provision.release.build import Artifact
 from provision.render import exec_word
 from provision.resources.account import Group
 from provision.resources.base import Resource
-from provision.resources.dashboard import PageHealth, UsersFile
+from provision.resources.dashboard import DEPLOYS_FILE, DEPLOYS_FOLDER, PageHealth, UsersFile
 from provision.resources.files import Directory
 from provision.resources.release import Release
 from provision.resources.requirement import FreePort, OwnAddress
@@ -49,12 +49,14 @@ def dashboard(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[
         tls=public,
         users=users[0].path if users else "",
         user=USER,
+        deploys=DEPLOYS_FILE,
         admin=f"{exec_word(host.name)}=unix:{ADMIN_SOCKET}" if steers else "",
         group=SERVER_USER,
     )
     yield OwnAddress(address, f"{PAGE_LISTEN} ({host.where_is(PAGE_LISTEN)})", PAGE_LISTEN)
     yield FreePort(address, port, UNIT, setting=f"{PORT} ({host.where_is(PORT)})")
     yield from account(USER, readers(inventory))
+    yield Directory(DEPLOYS_FOLDER, group=USER, mode="2750")
     if steers:
         yield Group(SERVER_USER)
     yield from tls(host, inventory)

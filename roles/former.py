@@ -10,7 +10,7 @@ from provision.release.app_source import APPS
 from provision.release.build import Artifact
 from provision.resources.account import FormerAccount, FormerGroup, UnneededAccount
 from provision.resources.base import Resource
-from provision.resources.dashboard import FormerHistory
+from provision.resources.dashboard import DEPLOYS_FOLDER, FormerHistory
 from provision.resources.former_apps import FormerApps
 from provision.resources.former_files import FormerFiles, FormerInstallation
 from provision.resources.former_units import FormerServer, FormerUnits
@@ -92,6 +92,7 @@ def _leftovers(
     yield FormerUnits(DASHBOARD_UNITS, units, files)
     if f"user:{DASHBOARD_USER}" not in kept:
         yield FormerHistory(HISTORY, DASHBOARD_USER, running)
+        yield FormerHistory(DEPLOYS_FOLDER, "root", running)
     yield FormerUnits(FIREWALL_UNITS, units, files)  # when nothing listens any more
     yield FormerApps(APPS, apps)
     yield FormerFiles(PLACES, frozenset(_names(kept, "path:")), running)

@@ -2,9 +2,11 @@
 
 import asyncio
 import getpass
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +99,7 @@ def _is_loopback(address: str) -> bool:
 def _run(parser: ArgumentParser, options: Namespace) -> int:
     from gearman_py.web.app import make_app
     from gearman_py.web.collector import Collector
+    from gearman_py.web.deploy_records import read_records
     from gearman_py.web.history import History, HistoryError
     from gearman_py.web.serve import ListenError, serve
 
@@ -112,7 +115,8 @@ def _run(parser: ArgumentParser, options: Namespace) -> int:
 
     async def run_app() -> None:
         collector = Collector(servers, history, options.interval, options.names, operated)
-        app = make_app(collector, access)
+        read = partial(read_records, options.deploys) if options.deploys else None
+        app = make_app(collector, access, read)
         files = (options.tls_certificate, options.tls_key)
         await serve(
             app, options.listen, options.port_of_page, files if options.tls_certificate else None
@@ -201,6 +205,13 @@ def _add_page(add: Callable[..., object]) -> None:
         help=f"of the page ({DEFAULT_PORT})",
     )
     add("--history", type=Path, metavar="FILE", help="keep 8 days of history in it (in memory)")
+    add(
+        "--deploys",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("GEARMAN_WEB_DEPLOYS"),
+        help="where deploys are written down for the page of deploys ($GEARMAN_WEB_DEPLOYS)",
+    )
     add(
         "--interval",
         type=common.positive_int,

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from gearman_py.web.access import Access
 from gearman_py.web.collector import Collector
+from gearman_py.web.deploy_pages import DeployPages
+from gearman_py.web.deploy_records import ReadDeploys
 from gearman_py.web.failed_pages import FailedPages
 from gearman_py.web.function_actions import FunctionActions
 from gearman_py.web.guard import Guard
@@ -29,7 +31,9 @@ from gearman_py.web.worker_pages import WorkerPages
 STATIC = Path(__file__).parent / "static"
 
 
-def make_app(collector: Collector, access: Access) -> ASGIApp:
+def make_app(
+    collector: Collector, access: Access, read_deploys: ReadDeploys | None = None
+) -> ASGIApp:
     """The application. It runs the collector while it is up."""
 
     @asynccontextmanager
@@ -49,6 +53,7 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
     functions = FunctionActions(collector, pages.render, operator)
     schedules = SchedulePages(collector, pages.render, operator)
     job_actions = JobActions(operator)
+    deploys = DeployPages(read_deploys, pages.render)
     worker_pages = WorkerPages(collector, pages.render)
 
     async def healthz(request: Request) -> Response:
@@ -80,6 +85,7 @@ def make_app(collector: Collector, access: Access) -> ASGIApp:
             Route("/job", jobs.job),
             Route("/job/{action}", job_actions.change, methods=["POST"]),
             Route("/workers", worker_pages.workers),
+            Route("/deploys", deploys.deploys),
             Route("/servers", pages.servers),
             Route("/runbook", pages.runbook),
             Route("/login", login.form),

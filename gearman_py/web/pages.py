@@ -36,6 +36,7 @@ NAVIGATION = (
     ("/schedules", "Schedules"),
     ("/workers", "Workers"),
     ("/servers", "Servers"),
+    ("/deploys", "Deploys"),
 )
 
 FUNCTION_COLUMNS = (

@@ -30,7 +30,9 @@ Rows = list[dict[str, Any]]
 
 def history(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
     """Show every deploy, upgrade and rollback that the hosts remember, the latest last."""
-    return _show_rows(folder, options, connect, _rows_of_runs, _history_lines)
+    return _show_rows(
+        folder, options, connect, lambda found, _: rows_of_runs(found), _history_lines
+    )
 
 
 def releases(folder: Path, options: Options, *, connect: Connect = hosts.connect) -> int:
@@ -60,7 +62,7 @@ def _ask_facts(host: Host, connect: Connect) -> Answers:
         return session.ask((*FACTS, *apps))
 
 
-def _rows_of_runs(found: dict[str, Answers], _: Inventory) -> Rows:
+def rows_of_runs(found: dict[str, Answers]) -> Rows:
     """One row for each run and how it went, with the hosts that tell it so."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _all_entries(found):

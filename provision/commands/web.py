@@ -18,6 +18,7 @@ from pathlib import Path
 from gearman_py.net.servers import UNIX, ServerAddress
 from gearman_py.net.tls import TLS
 from gearman_py.web.secret_link import SecretLink
+from provision.commands.fleet_history import FleetHistory
 from provision.errors import InventoryError, ToolkitError
 from provision.fleet.admin_forward import forward_admin_socket, open_relay
 from provision.fleet.pool import describe_operator
@@ -71,7 +72,8 @@ def show(
     operate: bool = False,
 ) -> int:
     """Serve the dashboard until Ctrl-C. Returns a status. Raises ToolkitError."""
-    hosts = list(inventory.load(folder, options.limit).group("job_server"))
+    known = inventory.load(folder, options.limit)
+    hosts = list(known.group("job_server"))
     if not hosts:
         raise InventoryError("no host in group job_server")
     with ExitStack() as stack:
@@ -90,7 +92,7 @@ def show(
         say(f"{format_count(len(hosts), 'job server')}: {url} (Ctrl-C ends it)")
         names = [host.name for host in hosts]
         try:
-            _serve(servers, names, port, history, operated, link)
+            _serve(servers, names, port, history, operated, link, FleetHistory(known.hosts))
         except KeyboardInterrupt:
             pass  # how it is meant to end
     return 0
@@ -103,6 +105,7 @@ def _serve(
     history: str,
     operated: list[ServerAddress],
     link: SecretLink | None,
+    deploys: FleetHistory,
 ) -> None:
     from gearman_py.web.access import Access
     from gearman_py.web.app import make_app
@@ -113,7 +116,7 @@ def _serve(
     async def run() -> None:
         kept = History(Path(history) if history else None)
         collector = Collector(servers, kept, INTERVAL, names, operated)
-        await serve(make_app(collector, Access(link=link)), LOOPBACK, port, None)
+        await serve(make_app(collector, Access(link=link), deploys.read), LOOPBACK, port, None)
 
     try:
         asyncio.run(run())

@@ -88,10 +88,10 @@ def describe_failure(error: ToolkitError) -> str:
 
 def write_entry(
     host_run: HostRun, run_id: str, result: str, seconds: float, flags: Mapping[str, bool]
-) -> None:
-    """Tell the host what was done to it, or begins there. Raises :class:`ToolkitError`.
+) -> dict[str, Any]:
+    """Tell the host what was done to it, or begins there, and return the entry of its history.
 
-    ``flags``: BACK, RETIRES and GATED.
+    ``flags``: BACK, RETIRES and GATED. Raises :class:`ToolkitError`.
     """
     entry: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,3 +108,4 @@ def write_entry(
     }
     host_run.is_begun = host_run.is_begun or result == BEGUN
     host_run.session.record(HISTORY_FILE, entry)
+    return entry

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
-from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +24,7 @@ from provision.fleet.desired_state import DesiredState, Roles, kept_artifact
 from provision.fleet.host_run import HostRun, PlanOutdated
 from provision.fleet.past_runs import BACK, GATED, RETIRES
 from provision.fleet.release_track import OWN, ReleaseTrack
+from provision.fleet.run_record import RunRecord
 from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED_QUESTION, mark_drained
 from provision.inventory.host import Host, Inventory
@@ -85,7 +85,7 @@ class Run:
         self._moves = track is not None
         self._sessions: dict[str, Session] = {}
         self.fleet: dict[str, Answers] = {}  # what hosts answered
-        self._id = token_hex(4)
+        self._written = RunRecord(self.report)
         self.start_clock()
 
     def _load_inventory(self, folder: Path, limit: str | None) -> Inventory:
@@ -95,8 +95,11 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: object, where: TracebackType | None) -> None:
-        for session in self._sessions.values():
-            session.close()
+        try:
+            self._written.tell_dashboards(self._loaded, self._session_with)
+        finally:
+            for session in self._sessions.values():
+                session.close()
 
     @property
     def takes_limit(self) -> bool:
@@ -343,7 +346,4 @@ class Run:
             result = past_runs.describe_failure(error)
         leaves = host_run.name in self.leaving
         flags = {BACK: self.goes_back, GATED: self._moves, RETIRES: leaves}
-        try:
-            past_runs.write_entry(host_run, self._id, result, self.seconds, flags)
-        except ToolkitError as error:
-            self.report.say(f"{host_run.name}: its history lacks this run: {error}")
+        self._written.add(host_run, result, self.seconds, flags)

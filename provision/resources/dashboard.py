@@ -15,6 +15,10 @@ from provision.resources.secret import SecretFile
 
 TITLE = "Gearman"  # of each page
 
+DEPLOYS_FOLDER = "/var/lib/gearman-deploys"
+DEPLOYS_FILE = f"{DEPLOYS_FOLDER}/runs.jsonl"
+"""Where a run of the toolkit writes down for a dashboard what was done to the hosts."""
+
 
 @dataclass(frozen=True)
 class UsersFile(SecretFile):

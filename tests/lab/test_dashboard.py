@@ -1,5 +1,6 @@
 """The dashboard of a fleet with TLS and a firewall: on a host, and on the operator's machine."""
 
+import json
 import re
 import shutil
 import ssl
@@ -51,7 +52,9 @@ def secured(lab: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield folder
     assert deploy.deploy(INVENTORY, ROLES, YES) == 0
     for host in ("worker1", "server1"):
-        assert "gearman-web" not in root(lab, host, LEFT)
+        left = root(lab, host, LEFT)
+        assert "gearman-web" not in left
+        assert "gearman-deploys" not in left
 
 
 def test_a_host_of_group_dashboard_serves_the_page_to_those_who_log_in(
@@ -63,6 +66,22 @@ def test_a_host_of_group_dashboard_serves_the_page_to_those_who_log_in(
     assert "dashboard of worker1" in told
     await_true(lambda: re.search(r"server1.*TLS</dt><dd>yes", log_in(secured), re.DOTALL))
     assert log_in(secured, "wrong") == ""
+
+
+def test_deploys_are_written_down_for_each_dashboard(lab: ModuleType, secured: Path) -> None:
+    for page in (PAGE, STEERING):
+        told = Visitor(secured, page, "bob").visit("/deploys")
+        assert "No host remembers" not in told
+        assert "client1, server1, worker1" in told
+        assert "<div>ok</div>" in told
+    last = "tail -n 1 /var/lib/gearman-deploys/runs.jsonl"
+    before = root(lab, "worker1", last)
+    root(lab, "client1", "rm /usr/local/bin/gearman")
+    assert deploy.deploy(secured, ROLES, Options(yes=True, limit="client1")) == 0
+    told = json.loads(after := root(lab, "worker1", last))
+    assert after != before
+    assert (told["hosts"], told["changes"], told["result"]) == (["client1"], 1, "ok")
+    assert after == root(lab, "server1", last)
 
 
 def log_in(folder: Path, password: str = PASSWORD) -> str:
@@ -149,6 +168,8 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
         assert "server1" in page.text
         assert re.search(r"TLS\s*yes", page.text)
         assert "Nothing is wrong" in site.page("/").text
+        deploys = site.page("/deploys")
+        assert "client1, server1, worker1" in deploys.text
         assert not [*tmp_path.rglob("*.key")], "its own key is in no file"
         assert site.post("/function/pause", {"function": "reverse"}).status == 403
         assert site.get("/enter?key=").status == 404

@@ -1,13 +1,16 @@
 """Fleets to look at: one that was just installed, one that works, one that is on fire."""
 
 import itertools
+import json
 import math
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from gearman_py import AdminClient, Client, Worker, WorkerJob
 from gearman_py.admin.answers import FunctionStats
@@ -48,6 +51,7 @@ def healthy_fleet(folder: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         servers = [_start(stack, folder, name) for name in ("one", "two")]
         write_past(folder / "history", trouble=False)
+        write_deploys(folder / "runs.jsonl", trouble=False)
         _start_workers(stack, servers, [*FUNCTIONS])
         _set_schedules(servers)
         site = stack.enter_context(_site(folder, servers))
@@ -70,6 +74,7 @@ def burning_fleet(folder: Path) -> Iterator[Site]:
     with ExitStack() as stack:
         servers = [_start(stack, folder, name) for name in ("one", "two", "three")]
         write_past(folder / "history", trouble=True)
+        write_deploys(folder / "runs.jsonl", trouble=True)
         _start_workers(stack, servers[:2], [name for name in FUNCTIONS if name != "report.pdf"])
         with Client([server.address for server in servers[:2]]) as client:
             for number in range(340):
@@ -108,7 +113,32 @@ def _start(stack: ExitStack, folder: Path, name: str) -> JobServer:
 
 def _site(folder: Path, servers: list[JobServer]) -> AbstractContextManager[Site]:
     hosts = ",".join(server.address for server in servers)
-    return running_site(folder, "-h", hosts, "--history", str(folder / "history"))
+    files = ("--history", str(folder / "history"), "--deploys", str(folder / "runs.jsonl"))
+    return running_site(folder, "-h", hosts, *files)
+
+
+def write_deploys(path: Path, *, trouble: bool) -> None:
+    """What the toolkit wrote down; in ``trouble``, an upgrade of an app has just failed."""
+    hosts, releases = ["batch1", "jobs1", "jobs2", "web1", "web2"], ["8d31c07ea4b2", "4f2a9c17d0b3"]
+    common = {"who": "ann@laptop", "result": "ok"}
+    runs: list[dict[str, Any]] = [
+        {"doing": "invoke deploy --hosts inventory/prod", "changes": 61, "from": None},
+        {"doing": "invoke upgrade --hosts inventory/prod", "changes": 20, "from": releases[0]},
+        {"doing": "invoke deploy --hosts inventory/prod --limit worker", "changes": 3},
+    ]
+    if trouble:
+        why = "failed: web1: the worker's check failed: mail.send was not done within 10 s"
+        app = {"app": "shop", "release": "c81e03b5527a", "from": releases[1], "who": "bob@desk"}
+        doing = "invoke upgrade --app shop --hosts inventory/prod"
+        runs.append({**app, "doing": doing, "changes": 4, "result": why, "hosts": ["web1"]})
+        runs.append({**app, "doing": doing, "changes": 2, "result": "rolled back"})
+        runs[-1]["hosts"] = ["batch1", "web2"]
+    with path.open("w") as file:
+        for number, run in enumerate(runs):
+            at = datetime(2026, 11, 20 + 2 * number, 9, 41, tzinfo=UTC).isoformat()
+            release = releases[min(number, 1)]
+            entry = {"at": at, "hosts": hosts, "release": release, "from": release}
+            file.write(json.dumps({**common, **entry, **run}) + "\n")
 
 
 def _start_workers(stack: ExitStack, servers: list[JobServer], functions: list[str]) -> None:

@@ -18,7 +18,9 @@ PAGES = {
     "failed": "/failed",
     "schedules": "/schedules",
     "workers": "/workers",
+    "workers-by-pool": "/workers?by=pool",
     "servers": "/servers",
+    "deploys": "/deploys",
 }
 OLD_ENOUGH = 65.0  # seconds until jobs without a worker are a problem
 

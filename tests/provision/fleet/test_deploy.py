@@ -23,6 +23,7 @@ from provision.fleet import retire as retirement
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question
+from provision.resources.dashboard import DEPLOYS_FILE
 from provision.resources.sample_jobs import make_picture
 from roles import RETIRED, ROLES
 from tests.attacks import attack
@@ -58,6 +59,7 @@ class FakeSession:
     same_as: "FakeSession | None" = None  # another name of this machine
     nonce: str = ""  # of whoever has locked it
     refuses_lock: bool = False
+    told: list[Any] = field(default_factory=list)  # what the host's dashboard is told
     meanwhile: list[Operation] = field(default_factory=list)  # done by others before we lock
     asked: int = 0
     left: int = -1  # operations until it is out of reach
@@ -102,7 +104,7 @@ class FakeSession:
             yield OperationOutcome(operation, 0.0)
 
     def record(self, path: str, entry: Any) -> None:
-        self.host.history.append(entry)
+        (self.told if path == DEPLOYS_FILE else self.host.history).append(entry)
 
     def close(self) -> None:
         self.closed = True
@@ -169,6 +171,30 @@ def test_bare_hosts_are_deployed_and_a_second_deploy_changes_nothing_in_few_line
     assert "3 ok; nothing to change" in lines[-1]
     assert fleet.plan() == 0
     assert all(session.closed for session in fleet.sessions.values())
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_dashboard_is_told_what_was_done_to_all_hosts_also_if_it_is_left_out(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], away: bool
+) -> None:
+    more = "all: {children: {dashboard: {hosts: {page: {ansible_host: 198.18.10.9}}}}}"
+    (fleet.folder / "page.yml").write_text(more)
+    fleet.sessions["page"] = page = FakeSession(FakeHost())
+    if away:
+        fleet.away.add("page")
+    assert fleet.deploy(limit="job,worker,client") == 0
+    assert page.host.applied == []
+    missing = "page: the page of deploys lacks this run: page: 198.18.10.9:22 refused"
+    assert (missing in capsys.readouterr().out) == away
+    if away:
+        return
+    (line,) = page.told
+    assert line["hosts"] == ["job", "worker", "client"]
+    assert line["result"] == "ok"
+    assert line["changes"] == sum(fleet.changed().values())
+    assert {line["run"]} == {each["run"] for each in fleet.sessions["job"].host.history}
+    assert fleet.deploy(limit="job") == 0
+    assert page.told == [line], "nothing was done"
 
 
 def test_a_host_that_does_not_answer_stops_those_that_would_need_it(
