@@ -107,24 +107,6 @@ def apply_operations(link: FrameLink, header: dict[str, Any], size: int) -> None
             return
 
 
-def record_entry(link: FrameLink, header: dict[str, Any], size: int) -> None:
-    """Add a line to the host's history: what was done, by whom. It is only ever added to."""
-    path = header["path"]
-    try:
-        os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o640)
-        try:
-            os.write(descriptor, json.dumps(header["entry"]).encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        link.send({"refused": _explain_error(error)})
-    else:
-        link.send({"refused": None})
-
-
 def _carry_out(link: FrameLink, content: Content, step: dict[str, Any]) -> dict[str, Any]:
     start = time.monotonic()
     error, output = None, ""
@@ -299,4 +281,4 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "look": run_lookups,
 }
 
-COMMANDS.update({"lock": take_lock, "apply": apply_operations, "record": record_entry})
+COMMANDS.update({"lock": take_lock, "apply": apply_operations})

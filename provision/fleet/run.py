@@ -95,11 +95,9 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: object, where: TracebackType | None) -> None:
-        try:
-            self._written.tell_dashboards(self._loaded, self._session_with)
-        finally:
-            for session in self._sessions.values():
-                session.close()
+        for session in self._sessions.values():
+            session.close()
+        self._written.tell_dashboards(self._loaded, self._connect)
 
     @property
     def takes_limit(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from provision.errors import ToolkitError
 from provision.fleet.host_run import HostRun
 from provision.fleet.past_runs import BEGUN, write_entry
+from provision.fleet.pool import open_sessions
 from provision.inventory.host import Host, Inventory
 from provision.remote.session import Session
 from provision.report.reporter import Reporter
@@ -41,11 +42,12 @@ class RunRecord:
     def tell_dashboards(self, inventory: Inventory, connect: Callable[[Host], Session]) -> None:
         """Add the run to what each dashboard reads."""
         lines = fold_entries(self._entries)
-        dashboards = (host for host in inventory.everyone if "dashboard" in host.groups)
-        for host in dashboards if lines else ():
+        for host in inventory.group("dashboard") if lines else ():
             try:
-                for line in lines:
-                    connect(host).record(DEPLOYS_FILE, line)
+                with open_sessions(connect) as connect_anew:  # a host that was changed is left
+                    session = connect_anew(host)
+                    for line in lines:
+                        session.record(DEPLOYS_FILE, line)
             except ToolkitError as error:
                 first = str(error).splitlines()[0]
                 self._report.say(f"{host.name}: the page of deploys lacks this run: {first}")
@@ -62,4 +64,6 @@ def fold_entries(entries: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[
         line["hosts"].append(host)
         line["changes"] += entry["changes"]
         line["seconds"] = max(line["seconds"], entry["seconds"])
+    for line in lines.values():
+        line["hosts"].sort()
     return list(lines.values())

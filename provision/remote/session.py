@@ -202,6 +202,7 @@ class Session:
 
     def record(self, path: str, entry: Mapping[str, Any]) -> None:
         """Add a line to the history that the host keeps in ``path``."""
+        self._load_modules("records")
         self._frames.send({"do": "record", "path": path, "entry": dict(entry)})
         answer = self._receive(RecordReply, ANSWER_TIMEOUT, "its history was being written")
         if refused := answer.get("refused", "it said neither yes nor no"):

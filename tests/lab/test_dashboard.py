@@ -72,8 +72,8 @@ def test_deploys_are_written_down_for_each_dashboard(lab: ModuleType, secured: P
     for page in (PAGE, STEERING):
         told = Visitor(secured, page, "bob").visit("/deploys")
         assert "No host remembers" not in told
-        assert "client1, server1, worker1" in told
-        assert "<div>ok</div>" in told
+        assert all(host in told for host in ("client1", "server1", "worker1"))
+        assert ">ok</td>" in told
     last = "tail -n 1 /var/lib/gearman-deploys/runs.jsonl"
     before = root(lab, "worker1", last)
     root(lab, "client1", "rm /usr/local/bin/gearman")
@@ -169,7 +169,7 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
         assert re.search(r"TLS\s*yes", page.text)
         assert "Nothing is wrong" in site.page("/").text
         deploys = site.page("/deploys")
-        assert "client1, server1, worker1" in deploys.text
+        assert all(host in deploys.text for host in ("client1", "server1", "worker1"))
         assert not [*tmp_path.rglob("*.key")], "its own key is in no file"
         assert site.post("/function/pause", {"function": "reverse"}).status == 403
         assert site.get("/enter?key=").status == 404

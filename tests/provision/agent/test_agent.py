@@ -189,7 +189,7 @@ def test_a_plan_sends_only_what_asks_and_answers(tmp_path: Path) -> None:
         }
         agent.lock(NOW)
         missing = {name for name, source in sources.items() if source not in b"".join(sent)}
-        assert missing == {"admin_relay", "shell", "survey"}
+        assert missing == {"admin_relay", "records", "shell", "survey"}
 
 
 def test_what_answers_cannot_write() -> None:

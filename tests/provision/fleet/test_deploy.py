@@ -189,7 +189,7 @@ def test_a_dashboard_is_told_what_was_done_to_all_hosts_also_if_it_is_left_out(
     if away:
         return
     (line,) = page.told
-    assert line["hosts"] == ["job", "worker", "client"]
+    assert line["hosts"] == ["client", "job", "worker"]
     assert line["result"] == "ok"
     assert line["changes"] == sum(fleet.changed().values())
     assert {line["run"]} == {each["run"] for each in fleet.sessions["job"].host.history}
