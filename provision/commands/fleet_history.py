@@ -21,7 +21,7 @@ FRESH = 30.0  # seconds for which an answer is good
 class FleetHistory:
     """Asks all hosts at once when it is read, from any thread, and remembers what they said.
 
-    Nobody can be asked for a sudo password then: hosts that need one which is not known yet fail.
+    It asks for no sudo password: a host that needs one which is not known yet fails.
     """
 
     def __init__(self, hosts: Sequence[Host], connect: Connect = pool.connect) -> None:
