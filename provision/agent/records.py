@@ -15,8 +15,9 @@ def record_entry(link: FrameLink, header: dict[str, Any], size: int) -> None:
     try:
         os.makedirs(os.path.dirname(path), 0o750, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o640)
+        descriptor = os.open(path, flags, 0o600)
         try:
+            os.fchmod(descriptor, 0o640)  # for the folder's group, whatever the umask is
             os.write(descriptor, json.dumps(header["entry"]).encode() + b"\n")
             os.fsync(descriptor)
         finally:
