@@ -32,6 +32,10 @@ _HEADINGS = {
         *("HANDLE", "FUNCTION", "UNIQUE", "PRIORITY", "ATTEMPTS", "BYTES", "FAILED"),
         *("WORKER", "ID", "REASON"),
     ),
+    "list-jobs": (
+        *("HANDLE", "STATE", "FUNCTION", "UNIQUE", "PRIORITY", "ATTEMPTS", "BYTES", "SECONDS"),
+        *("DUE", "WORKER", "ID"),
+    ),
     "results": ("HANDLE", "FUNCTION", "BYTES", "COMPLETED"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.admin.command_words import as_seconds
-from gearman_py.cli import failed_jobs, move_jobs, schedules
+from gearman_py.cli import failed_jobs, move_jobs, queued_jobs, schedules
 
 Ask = Callable[[AdminClient], "str | int | Ping"]
 
@@ -233,6 +233,11 @@ QUESTIONS: dict[str, ValueQuestion | ListingQuestion | SteeringAction | JobRepor
     ),
     "schedules": JobReport(
         "schedules, of a function or of all (*)", schedules.read_schedules, True
+    ),
+    "list-jobs": JobReport(
+        "jobs that run, wait or are to run later, of a function or of all (*)",
+        queued_jobs.read_queued,
+        True,
     ),
     "failed": JobReport(
         "failed background jobs, of a function or of all (*)", failed_jobs.read_failed, True

@@ -238,6 +238,32 @@ def test_failed_jobs_are_listed_shown_retried_and_discarded(
     assert b"Timeout: one" in gearadmin("--failed", "a-failing-too").stdout
 
 
+def test_jobs_that_have_not_ended_are_listed_with_what_is_known_of_them(
+    gearadmin: Run, shared_gearmand: Any
+) -> None:
+    with Client(shared_gearmand.address) as client:
+        runs, waits = (client.do_background("a-listed", "abc", unique=u) for u in "xy")
+        later = client.do_background("a-listed", at=4102444800.0)
+        client.do_background("a-listed-too")
+    worker = Peer(parse_servers(shared_gearmand.address)[0][:2])
+    with worker.socket:
+        worker.say(Packet.SET_CLIENT_ID, b"some-worker")
+        worker.say(Packet.CAN_DO, b"a-listed")
+        assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+        rows = json.loads(gearadmin("--list-jobs", "a-listed", "--json").stdout)
+        lines = gearadmin("--list-jobs").stdout.decode().splitlines()
+    assert [(row["handle"], row["state"]) for row in rows] == [
+        (runs, "running"),
+        (waits, "waiting"),
+        (later, "scheduled"),
+    ]
+    assert [row["unique"] for row in rows[:2]] == ["x", "y"]
+    assert [row["client_id"] for row in rows] == ["some-worker", "", ""]
+    assert (rows[1]["bytes"], rows[1]["attempts"], rows[1]["due"]) == (3, 0, None)
+    assert (rows[2]["due"], rows[2]["priority"]) == ("2100-01-01T00:00:00Z", "normal")
+    assert {line.split("\t")[2] for line in lines[:-1]} >= {"a-listed", "a-listed-too"}
+
+
 def test_function_of_any_name_is_steered(gearadmin: Run, shared_gearmand: Any) -> None:
     name = "a 100% function"
     with Client(shared_gearmand.address) as client:
