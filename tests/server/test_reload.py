@@ -49,7 +49,13 @@ reload.PAUSE_TIMEOUT = {SHORT_PAUSE}
 sys.exit(main())
 """
 
-
+SMALL = """
+import sys
+from gearman_py.server import reload
+from gearman_py.cli.gearmand import main
+reload.allowed_bytes = lambda: 2**25
+sys.exit(main())
+"""
 WITHOUT_UVLOOP = """
 import sys
 sys.modules["uvloop"] = None
@@ -420,6 +426,18 @@ def complete_job(client: Peer, worker: Peer, handle: bytes) -> None:
     assert worker.ask(Packet.GRAB_JOB)[1] == handle
     worker.say(Packet.WORK_COMPLETE, handle, b"r")
     assert client.hear() == ("WORK_COMPLETE", handle, b"r")
+
+
+def test_server_that_may_not_have_room_for_two_goes_on(
+    serve: Callable[..., Server], connect: Connect
+) -> None:
+    server = serve(program=("-c", SMALL))
+    peer = connect(server.address)
+    refused = run_reload(server.pid)
+    assert refused.returncode == 1
+    assert "two processes of its size need " in refused.stderr
+    assert "32 MiB are allowed: raise MemoryMax= of its unit" in refused.stderr
+    assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
 
 
 @pytest.mark.parametrize("process", [2**22 + 1, os.getpid()], ids=["missing", "other"])
