@@ -12,6 +12,7 @@ from provision.fleet.health_check import (
     at_former_servers,
     check_changed,
     health_resources,
+    server_units,
     started_workers,
     with_evidence,
     worker_units,
@@ -21,6 +22,7 @@ from provision.fleet.kept_releases import advise_upgrade
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.report.events import PutBack
+from provision.resources.health import WorkerHealth
 from provision.resources.kept import as_ran, workers_alone
 from provision.resources.unit import Unit
 
@@ -35,15 +37,22 @@ def moves_servers(host_run: HostRun) -> bool:
     return at_former_servers(host_run) != health_resources(host_run)
 
 
+def runs_workers(host_run: HostRun) -> bool:
+    """Whether none is yet to start, which may lack files that come with the job server's."""
+    started = started_workers(host_run)
+    healths = (each for each in health_resources(host_run) if isinstance(each, WorkerHealth))
+    return not any(started.get(each.unit) == "start" for each in healths)
+
+
 def try_workers(run: Run, host_run: HostRun, before: Before, *, at_former: bool = False) -> None:
     """Have each worker that is to be started tried as it will be. Raises :class:`HostFailed`.
 
     ``at_former``: at the job servers that it serves, while those that it will serve do not listen;
-    one of these may be on the host itself, and stays as it is. Otherwise what comes before workers
-    in the host's plan is applied. If the trial fails, workers that an interrupted run has left half
-    changed are put back.
+    one of these may be on the host itself, and stays as it is: there only what a trial needs is
+    applied, and elsewhere what comes before workers in the host's plan. If the trial fails, workers
+    that an interrupted run has left half changed are put back.
     """
-    if at_former:
+    if at_former and server_units(host_run):
         host_run.apply_for_trial()
     else:
         workers, known = worker_units(host_run), host_run.resources

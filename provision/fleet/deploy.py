@@ -22,6 +22,7 @@ from provision.fleet.changed_workers import (
     change_workers,
     changes_workers,
     moves_servers,
+    runs_workers,
     try_workers,
 )
 from provision.fleet.choice import (
@@ -161,7 +162,8 @@ def _try_before_servers(run: Run, pending: Mapping[str, HostRun]) -> list[str]:
     """
     well = [each for each in pending.values() if run.is_well(each)]
     servers = list(filter(changes_server, well))
-    tried = sorted(filter(changes_workers, well), key=servers.__contains__)[:1]
+    changed = [e for e in well if changes_workers(e) and (e not in servers or runs_workers(e))]
+    tried = sorted(changed, key=servers.__contains__)[:1]
     if not servers or not any(map(moves_servers, tried)):
         return []
 
