@@ -75,6 +75,20 @@ ROWS = (
         {"KILLS": "50"},
     ),
     Row(
+        "kill amid discards",
+        "kill -9 of the job server while an operator discards 100 failed jobs",
+        "keeps no failed jobs",
+        f"{STEERING}::test_failed_jobs_are_discarded_or_kept_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
+        "kill amid purges",
+        "kill -9 of the job server while an operator purges a function with 1,000 jobs",
+        "purges nothing",
+        f"{STEERING}::test_jobs_are_purged_or_wait_after_kill_9",
+        {"KILLS": "50"},
+    ),
+    Row(
         "kill amid schedules",
         "kill -9 of the job server while an operator sets 100 schedules, or deletes them",
         "has no schedules",

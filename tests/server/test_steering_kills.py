@@ -44,18 +44,46 @@ class Killed:
         while told.count(b"\n") < first:
             told += self.ops.socket.recv(65536)
         self._send(commands[first:])
-        time.sleep(chance.uniform(0, 0.03))
-        self.server.process.kill()
-        self.server.process.wait()
-        with contextlib.suppress(ConnectionResetError):
-            while data := self.ops.socket.recv(65536):
-                told += data
+        told += self._kill_after(chance.uniform(0, 0.03))
         assert told.count(b"\n") == told.count(b"OK\r\n"), told
         self.begin()
         return told.count(b"OK\r\n")
 
+    def amid_purge(self, function: str, seed: int) -> set[str]:
+        """Kill it in the midst of a purge; return the handles of jobs that it cancelled."""
+        self._send([f"purge {function}"])
+        told = self._kill_after(random.Random(seed).uniform(0, 0.03))  # noqa: S311 - as above
+        self.begin()
+        *handles, _ = told.decode().split("\n")  # the last one may be cut
+        return set(handles) - {"."}
+
+    def _kill_after(self, seconds: float) -> bytes:
+        """What it still said."""
+        time.sleep(seconds)
+        self.server.process.kill()
+        self.server.process.wait()
+        told = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := self.ops.socket.recv(65536):
+                told += data
+        return told
+
     def _send(self, commands: Sequence[str]) -> None:
         self.ops.socket.sendall("".join(f"{each}\r\n" for each in commands).encode())
+
+    def connect(self) -> Peer:
+        return self._connect(self.server.listening())
+
+    def submit(self, function: bytes) -> set[str]:
+        """The handles of 1,000 jobs."""
+        for _ in range(10 * NUMBER):
+            self.ops.say(Packet.SUBMIT_JOB_BG, function, b"", b"x")
+        return {self.ops.hear()[1].decode() for _ in range(10 * NUMBER)}
+
+    def failed(self) -> list[str]:
+        """The handles of failed jobs, oldest first."""
+        listed = self.ops.command("jobs failed limit=1000").decode().splitlines()[:-1]
+        return [row.split("\t")[0] for row in listed][::-1]
 
     def stats(self) -> Iterator[dict[str, str]]:
         for row in self.ops.command("stats").decode().splitlines()[:-1]:
@@ -66,7 +94,7 @@ class Killed:
         """All that wait, by handle: a job that was twice in the queue would be listed twice."""
         rows: list[list[str]] = []
         for state in ("waiting", "scheduled"):
-            listed = self.ops.command(f"jobs {state} limit=1000").decode().splitlines()[:-1]
+            listed = self.ops.command(f"jobs {state} limit=10000").decode().splitlines()[:-1]
             rows += (row.split("\t") for row in listed)
         found = {handle: dict(pair.split("=", 1) for pair in pairs) for handle, *pairs in rows}
         assert len(found) == len(rows)
@@ -168,3 +196,40 @@ def test_schedules_that_were_set_or_deleted_are_so_after_kill_9(killed: Killed) 
                 assert killed.ops.command(command) == b"OK\r\n"
         acknowledged += done
     tally("kill amid schedules", kills=KILLS, acknowledged=acknowledged, lost=0)
+
+
+def test_failed_jobs_are_discarded_or_kept_after_kill_9(killed: Killed) -> None:
+    """The last moment's are kept, as a job whose result was just sent runs again."""
+    acknowledged = 0
+    for seed in range(KILLS):
+        worker = killed.connect()
+        worker.say(Packet.CAN_DO, b"f")
+        for number in range(NUMBER):
+            killed.ops.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"%d" % number)
+            worker.say(Packet.WORK_FAIL, worker.ask(Packet.GRAB_JOB)[1])
+        worker.ask(Packet.ECHO_REQ, b"all said")
+        failed = killed.failed()
+        assert len(failed) == NUMBER
+        acknowledged += killed.amid([f"discard job {handle}" for handle in failed], seed)
+        left = killed.failed()
+        assert set(left) <= set(failed)
+        assert len(left) == len(set(left))
+        for handle in left:
+            assert killed.ops.command(f"discard job {handle}") == b"OK\r\n"
+    tally("kill amid discards", kills=KILLS, acknowledged=acknowledged, lost=0)
+
+
+def test_jobs_are_purged_or_wait_after_kill_9(killed: Killed) -> None:
+    """And none of another function is lost."""
+    acknowledged = 0
+    for seed in range(KILLS):
+        purged, others = killed.submit(b"f"), killed.submit(b"g")
+        told = killed.amid_purge("f", seed)
+        left = killed.jobs().keys()
+        assert told <= purged
+        assert others <= left <= purged | others
+        for function in "fg":
+            killed.ops.command(f"purge {function}")
+        assert not killed.jobs()
+        acknowledged += len(told)
+    tally("kill amid purges", kills=KILLS, acknowledged=acknowledged, lost=0)
