@@ -1,6 +1,7 @@
 """What clients of each kind see when one of their two job servers is drained."""
 
 import asyncio
+import select
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from tests.peer import Peer
 from tests.server.reloaded import run_reload
 from tests.waiting import LIMIT, await_true
 
+FIRST_ANSWER = 10.0  # seconds
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -103,12 +105,14 @@ def servers(tmp_path: Path) -> Iterator[tuple[DrainedServer, DrainedServer]]:
         yield both
 
 
-def ask(program: Program, line: str) -> str:
-    """Have a program submit a job; what it prints."""
+def ask(program: Program, line: str, seconds: float = LIMIT) -> str | None:
+    """Have a program submit a job; what it prints, or None if nothing within ``seconds``."""
     assert program.stdin is not None
+    assert program.stdout is not None
     program.stdin.write(line.encode() + b"\n")
     program.stdin.flush()
-    return hear(program).decode()
+    told, _, _ = select.select([program.stdout], [], [], seconds)
+    return hear(program).decode() if told else None
 
 
 def client_of(
@@ -121,14 +125,29 @@ def client_of(
     return stage.start(command(kind, "turns", f"{other.address},{first.address}", function))
 
 
+def client_in_use(stage: Stage, kind: str, first: DrainedServer, other: DrainedServer) -> Program:
+    """A client that has had a job done by the first server.
+
+    libgearman with two servers waits for ever, now and then, for the answer to its first job, which
+    has arrived: on a busy machine one in seven, with C gearmand as with ours. Then another is
+    started.
+    """
+    while True:
+        program = client_of(stage, kind, first, other)
+        while (answer := ask(program, "before", FIRST_ANSWER)) != first.name:
+            if answer is None:
+                break
+        else:
+            return program
+
+
 @each_kind
 def test_clients_of_others_are_let_go_between_jobs(
     kind: str, servers: tuple[DrainedServer, DrainedServer]
 ) -> None:
     a, b = servers
     with closing(Stage(a)) as stage:
-        program = client_of(stage, kind, a, b)
-        await_true(lambda: ask(program, "before") == "a", interval=0)
+        program = client_in_use(stage, kind, a, b)
         a.drain("signal")
         await_true(a.has_ended)
         after = [ask(program, f"after {number}") for number in range(6)]
@@ -146,7 +165,7 @@ def test_a_running_job_of_others_is_not_lost(
     b.let_go.set()
     with closing(Stage(a)) as stage, ThreadPoolExecutor() as threads:
         program = client_of(stage, kind, a, b, "hold")
-        heard: list[str] = []
+        heard: list[str | None] = []
 
         asking = threads.submit(lambda: heard.extend(ask(program, "held") for _ in range(20)))
         await_true(lambda: a.running("hold"), interval=0.02)  # Perl's may have begun with the other
@@ -263,7 +282,7 @@ def test_a_client_with_this_server_alone_is_closed_once(
         if kind == "ours":
             client = stack.enter_context(Client(a.address))
 
-            def do(line: str) -> str:
+            def do(line: str) -> str | None:
                 return client.do("name", line).decode()
         else:
             program = stack.enter_context(closing(Stage(a))).start(
