@@ -57,6 +57,12 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
             yield b"\t".join([printable(name), *row])
 
 
+def find_counts(broker: Rules, name: bytes) -> tuple[Function | None, Counts | None]:
+    """A function, and what was counted of it; one that is gone may have been counted."""
+    function = find_function(broker.queues.functions, name)
+    return function, function.counts if function else broker.queues.counts.functions.get(name)
+
+
 def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
     """function NAME: waiting jobs by priority, ends by reason, and times in buckets.
 
@@ -66,8 +72,7 @@ def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | 
     if len(words) != 2:
         return error(b"INVALID_ARGUMENTS", b"function NAME")
     name = unquote_to_bytes(words[1])
-    function = find_function(broker.queues.functions, name)
-    counted = function.counts if function else broker.queues.counts.functions.get(name)
+    function, counted = find_counts(broker, name)
     if counted is None:
         return error(b"UNKNOWN_FUNCTION")
     counted.settle()

@@ -141,7 +141,7 @@ class Predecessor:
         if (word := os.environ.pop(_ENVIRONMENT, None)) is None:
             return None
         descriptor, pid = map(int, word.split(":"))
-        # A predecessor of 0.1.0 or earlier started it as its child, and would kill it as that.
+        # A predecessor of an earlier release started it as its child, and would kill it as that.
         if os.getppid() == pid and os.fork():
             os._exit(0)
         return cls(socket.socket(fileno=descriptor), pid)
