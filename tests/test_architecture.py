@@ -26,6 +26,7 @@ FLOORS = (
         "event_loop",
         "exposition",
         "log_format",
+        "option_parser",
         "optional_module",
         "printable",
     },

@@ -18,6 +18,7 @@ from gearman_py.cli.check import CheckStatus, check_servers
 from gearman_py.cli.confirmation import may_remove
 from gearman_py.cli.questions import QUESTIONS, JobReport, SteeringAction
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
+from gearman_py.option_parser import OptionParser
 from gearman_py.printable import printable
 
 _EPILOG = f"""\
@@ -182,7 +183,7 @@ class StoreOnce(Action):
 
 
 def command_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="gearadmin",
         usage="gearadmin [-h HOST]... [-p PORT] COMMAND...\n       gearadmin top [-h HOST]...",
         description="Inspect or manage Gearman job servers.",

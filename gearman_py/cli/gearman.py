@@ -24,6 +24,7 @@ from gearman_py.client.sync import Client
 from gearman_py.client.sync_job import Job
 from gearman_py.errors import GearmanError, JobFailed, SubmitError
 from gearman_py.net.servers import ServerAddress
+from gearman_py.option_parser import OptionParser
 from gearman_py.printable import printable
 from gearman_py.protocol.codec import MAX_PACKET
 
@@ -220,7 +221,7 @@ def _run_worker(parser: ArgumentParser, options: Namespace, servers: list[Server
 
 
 def command_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="gearman",
         usage=_USAGE,
         description="Submit jobs to a Gearman job server, or serve a function with a command.",

@@ -20,6 +20,7 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.cli import common
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.net.servers import ServerAddress
+from gearman_py.option_parser import OptionParser
 from gearman_py.printable import printable
 
 KEY_INTERVAL = 100  # milliseconds: how soon what has come is shown
@@ -316,7 +317,7 @@ def _draw(window: "curses.window", screen: TopScreen) -> None:
 
 
 def top_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="gearadmin top",
         usage="gearadmin top [-h HOST]...",
         description="Watch the functions of all job servers as one.",

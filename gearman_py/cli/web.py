@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gearman_py.cli import common
 from gearman_py.net.servers import UNIX, ServerAddress
+from gearman_py.option_parser import OptionParser
 
 if TYPE_CHECKING:  # imported late: it needs the extra "web", which --help does without
     from gearman_py.web.access import Access
@@ -170,7 +171,7 @@ def _network(text: str) -> object:
 
 
 def command_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="gearman-web",
         usage="gearman-web [-h HOST]... [option]...",
         description="Show all job servers as one on a web page.",

@@ -20,6 +20,7 @@ from gearman_py.cli.common import (
 )
 from gearman_py.functions import BUNDLED
 from gearman_py.log_format import LOG_FORMATS
+from gearman_py.option_parser import OptionParser
 
 _EPILOG = f"""\
 FUNCTION is a bundled function: {", ".join(BUNDLED)};
@@ -47,7 +48,7 @@ examples:
 
 def command_parser() -> ArgumentParser:
     """Its options, without what comes after `--`."""
-    parser = ArgumentParser(
+    parser = OptionParser(
         prog="gearman-worker",
         usage="gearman-worker [option]... FUNCTION...\n"
         "       gearman-worker [option]... FUNCTION... -- COMMAND [ARGUMENT]...\n"

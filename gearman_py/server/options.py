@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gearman_py.c_queue.source import StoredQueue
 from gearman_py.config import PASSWORD, as_words
 from gearman_py.net.servers import UNIX, parse_servers
+from gearman_py.option_parser import UNKNOWN, OptionParser
 from gearman_py.protocol import accelerator
 from gearman_py.server.queue_settings import QUEUES
 from gearman_py.server.settings import Settings
@@ -53,13 +54,13 @@ AT_LEAST_0 = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        words = message.removeprefix("unrecognized arguments: ").split()
+class _Parser(OptionParser):
+    def error(self, message: str) -> NoReturn:
+        words = message.removeprefix(UNKNOWN).split()
         for start, why in REFUSED.items():
             if words[0].startswith(start):
                 raise UsageError(f"{words[0].partition('=')[0]}: {why}")
-        raise UsageError(message)
+        raise UsageError(self.with_hint(message))
 
 
 def parser(version: str) -> argparse.ArgumentParser:

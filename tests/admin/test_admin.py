@@ -120,7 +120,8 @@ def test_gearadmin_reports_a_refusal(run: Run, gearmand: Any) -> None:
     ("arguments", "status", "message"),
     [
         ([], 2, "nothing to do"),
-        (["--no-such"], 2, "unrecognized"),
+        (["--no-such"], 2, "unrecognized arguments: --no-such"),
+        (["--statsu"], 2, "--statsu; did you mean --stats?"),
         (["-h", "127.0.0.1", "-p", "1", "--status"], 3, "127.0.0.1:1: Connection refused"),
         (["-p", "1", "--create-function", "a b"], 2, "words by spaces"),
     ],

@@ -138,6 +138,7 @@ def test_v_is_taken_where_the_c_server_takes_none(flag: str) -> None:
     ("arguments", "message"),
     [
         (["--speed"], "unrecognized arguments: --speed"),
+        (["--lisen=::1"], "unrecognized arguments: --lisen=::1; did you mean --listen?"),
         (["-p", "high"], "argument -p/--port: invalid int value: 'high'"),
         (["-p", "70000"], "--port: 70000 is not between 0 and 65535"),
         (["-b", "0"], "--backlog: 0 is not a positive number"),
@@ -290,9 +291,9 @@ def test_options_come_from_a_file_and_the_command_line_wins(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("prt = 4730", "unrecognized arguments: --prt=4730"),
+        ("prt = 4730", "unrecognized arguments: --prt=4730; did you mean --port?"),
         ("port = ", "Invalid value (at end of document)"),
-        ("--prt 4730", "unrecognized arguments: --prt 4730"),
+        ("--prt 4730", "unrecognized arguments: --prt 4730; did you mean --port?"),
     ],
 )
 def test_mistake_in_the_file_names_it(tmp_path: Path, content: str, message: str) -> None:
