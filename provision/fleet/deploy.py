@@ -33,8 +33,9 @@ from provision.fleet.choice import (
 )
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
-from provision.fleet.kept_releases import refuse_missing_files, tell_kept_releases
+from provision.fleet.kept_releases import tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
+from provision.fleet.needed_files import refuse_missing_files
 from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement, interrupted_deploy
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED

@@ -4,17 +4,15 @@ The files of an app may have gone on since. A worker that needs them waits for a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import ToolkitError
 from provision.fleet.health_check import started_workers
 from provision.fleet.host_run import HostRun
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Run
 from provision.inventory.workers import WorkerDefinition
-from provision.release.app import FILES, app_workers, apps_of, check_app
+from provision.release.app import app_workers, apps_of, check_app
 from provision.release.app_source import App
-from provision.remote.messages import Question
 
 
 def tell_kept_releases(run: Run) -> None:
@@ -60,53 +58,13 @@ def _find_mistake(run: Run, app: App) -> str:
     return ""
 
 
-def refuse_missing_files(run: Run) -> None:
-    """Fail hosts that are to start a worker whose file is not in the release that stays."""
-    for host_run in filter(run.is_well, list(run.host_runs)):
-        files = list(_needed_files(host_run))
-        questions = {_path_question(path) for each in files for path in (each.folder, each.path)}
-        try:
-            found = host_run.session.ask(list(questions)) if questions else {}
-        except ToolkitError as error:
-            run.fail(host_run.name, error)
-            continue
-        for each in files:
-            if found[_path_question(each.path)] is None and found[_path_question(each.folder)]:
-                run.fail(host_run.name, HostFailed(each.absence))
-                break
-
-
-@dataclass(frozen=True)
-class _NeededFile:
-    """A file of an app that a worker needs; ``absence``: what to say if a host lacks it."""
-
-    folder: str  # of the app's files there
-    path: str
-    absence: str
-
-
-def _needed_files(host_run: HostRun) -> Iterator[_NeededFile]:
-    """Those of workers that its plan starts."""
-    for track, worker in _kept_workers(host_run):
-        id = track.release_of(host_run.artifact)
-        folder = f"{track.root}/releases/{id}/{FILES}"
-        for word in worker.argv:
-            if word.startswith("./"):
-                problem = (
-                    f"{worker.where}: worker {worker.name}: {id}, which stays, has no file {word}: "
-                    f"`invoke upgrade{track.option}` brings the app's files as they are now"
-                )
-                yield _NeededFile(folder, f"{folder}/{word[2:]}", problem)
-
-
-def _path_question(path: str) -> Question:
-    return ("path", path, "", "")
-
-
 def advise_upgrade(run: Run, host_run: HostRun, unit: str) -> str:
     """What to try if a unit fails its trial with a release that stays; "" if nothing of that."""
-    for track, worker in _kept_workers(host_run):
-        app, id = apps_of(host_run.host)[track.app], track.release_of(host_run.artifact)
+    for app, worker in started_app_workers(host_run):
+        track = ReleaseTrack(app.name)
+        if track not in host_run.kept_tracks:
+            continue
+        id = track.release_of(host_run.artifact)
         here = run.desired.known_app(app, host_run.answers["host",])
         if worker.name == _worker_of(unit) and here != id:
             return (
@@ -116,13 +74,10 @@ def advise_upgrade(run: Run, host_run: HostRun, unit: str) -> str:
     return ""
 
 
-def _kept_workers(host_run: HostRun) -> Iterator[tuple[ReleaseTrack, WorkerDefinition]]:
-    """The workers that its plan starts from a release of an app that stays, with its track."""
+def started_app_workers(host_run: HostRun) -> Iterator[tuple[App, WorkerDefinition]]:
+    """The workers that its plan starts from an app's release."""
     started = set(map(_worker_of, started_workers(host_run)))
-    for app, worker in app_workers(host_run.host):
-        track = ReleaseTrack(app.name)
-        if worker.name in started and track in host_run.kept_tracks:
-            yield track, worker
+    return (pair for pair in app_workers(host_run.host) if pair[1].name in started)
 
 
 def _worker_of(unit: str) -> str:

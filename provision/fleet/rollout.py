@@ -146,10 +146,12 @@ class Rollout:
         self._away = {name for name, each in failed.items() if isinstance(each, Unreachable)}
         if failed.keys() == self._away and len(failed) <= self._policy.max_fail:
             return True
-        limit = self._run.options.limit
-        others = ",".join([*([limit] if limit else []), *(f"!{name}" for name in failed)])
-        names = fold_names(list(failed))
-        self._run.report.say(f"nothing was changed; without {names}: --limit '{others}'")
+        told = "nothing was changed"
+        if len(failed) < len(self._run.inventory.hosts):
+            limit = self._run.options.limit
+            others = ",".join([*([limit] if limit else []), *(f"!{name}" for name in failed)])
+            told += f"; without {fold_names(list(failed))}: --limit '{others}'"
+        self._run.report.say(told)
         return False
 
     def tell_releases(self) -> None:

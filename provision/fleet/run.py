@@ -73,7 +73,8 @@ class Run:
         self.options = options
         self.host_runs: list[HostRun] = []
         self.failed: dict[str, ToolkitError] = {}
-        self.report = make_reporter(options, [host.name for host in self.inventory.hosts])
+        names = [host.name for host in self.inventory.hosts]
+        self.report = make_reporter(options, names, plans=True)
         for text in self.inventory.warnings:
             self.report.say(text)
         self.desired = DesiredState(self.inventory, roles, options, self.report, track)

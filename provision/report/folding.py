@@ -1,7 +1,7 @@
 """What is the same on many hosts is told once."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -47,6 +47,25 @@ def _series(place: int, found: re.Match[str]) -> Hashable:
     """Equal for names in a row that are numbered one after the other."""
     width = len(found[2]) if found[2].startswith("0") else 0
     return width, int(found[2]) - place
+
+
+def fold_failures(
+    failures: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Hosts with what failed there, in its first line, and its further lines.
+
+    ``failures``: the lines of each host. Lines that were told already say of which host.
+    """
+    same: dict[tuple[str, ...], list[str]] = {}
+    for host, lines in failures.items():
+        same.setdefault(tuple(lines), []).append(host)
+    told: dict[str, str] = {}  # what went wrong -> where it was told
+    for (first, *more), hosts in same.items():
+        alike = {first, re.sub(r"\d+", "", first.replace(hosts[0], ""))}
+        known = next((told[each] for each in alike if each in told), None)
+        yield fold_names(hosts), first, [f"as on {known}"] if known else more
+        if not known:
+            told |= dict.fromkeys(alike, hosts[0])
 
 
 def tell_diffs_once(changes: Iterable[Change]) -> Iterator[Change]:

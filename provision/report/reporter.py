@@ -31,8 +31,13 @@ class Reporter(Protocol):
         """Ask before anything is changed. Raises :class:`ToolkitError` if it cannot."""
 
 
-def make_reporter(options: Options, names: Sequence[str]) -> Reporter:
-    """The one that the operator asked for. ``names``: the hosts', to align what is told."""
+def make_reporter(options: Options, names: Sequence[str], *, plans: bool = False) -> Reporter:
+    """The one that the operator asked for. ``names``: the hosts', to align what is told.
+
+    ``plans``: hosts are planned, before anything else is told of them.
+    """
     if options.quiet:
         return QuietReport()
-    return JsonReport() if options.json else Report(list(names), verbose=options.verbose)
+    return (
+        JsonReport() if options.json else Report(list(names), verbose=options.verbose, plans=plans)
+    )

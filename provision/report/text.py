@@ -6,7 +6,6 @@ line of its own, redrawn; elsewhere lines are only added.
 """
 
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Hashable
@@ -33,7 +32,7 @@ from provision.report.events import (
     Upgraded,
     Verified,
 )
-from provision.report.folding import fold_names, shown_alike, tell_diffs_once
+from provision.report.folding import fold_failures, fold_names, shown_alike, tell_diffs_once
 from provision.report.lines import diff_lines, make_harmless, put_line, wrap_line
 from provision.resources.base import Change, Sign
 from provision.wording import format_count
@@ -53,10 +52,16 @@ class Report:
     """Shows events as they come; safe to use from every host's thread."""
 
     def __init__(
-        self, names: list[str], *, verbose: bool = False, stream: TextIO | None = None
+        self,
+        names: list[str],
+        *,
+        verbose: bool = False,
+        plans: bool = False,
+        stream: TextIO | None = None,
     ) -> None:
         self._stream = stream or sys.stdout
         self._verbose = verbose
+        self._plans_yet = plans  # until it is recapped, equal failures are told once
         self._terminal = self._stream.isatty()
         self._redraws = self._terminal and os.environ.get("TERM") != "dumb"
         self._colour = self._redraws and "NO_COLOR" not in os.environ
@@ -79,7 +84,8 @@ class Report:
             if self._silent:
                 return
             self._erase_lines()
-            if not isinstance(event, Planned | Skipped):
+            folded = Planned | Skipped | Failed if self._plans_yet else Planned | Skipped
+            if not isinstance(event, folded):
                 self._show_alike()
             match event:
                 case Building(target):
@@ -115,10 +121,7 @@ class Report:
                     self._end_line(host, "rolled back", f"{release} ({seconds:.1f} s)")
                 case Row(_, lines, wraps):
                     for line in lines:
-                        if wraps:
-                            self._print_line(line)
-                        else:
-                            put_line(make_harmless(line), self._stream)
+                        self._print_line(line, wraps=wraps)
                 case Checked():
                     self._show_check(event)
                 case Finding():
@@ -132,19 +135,14 @@ class Report:
     def recap(self, seconds: float) -> None:
         """Close a plan: what went wrong, how many hosts stand how, what is left, and the time."""
         self._show_alike()
+        self._plans_yet = False
         self._tell_failures()
         self._sum_up(seconds)
         self._shown.clear()  # a later plan is shown as a whole
 
     def _tell_failures(self) -> None:
-        told: dict[str, str] = {}  # what went wrong -> where it was told
-        for host, (first, *more) in self._failures.items():
-            self._print_line(f"{host}: ", ("failed", first))
-            alike = {first, re.sub(r"\d+", "", first.replace(host, ""))}
-            if known := alike & told.keys():
-                self._print_line(f"    as on {told[known.pop()]}")
-                continue
-            told |= dict.fromkeys(alike, host)
+        for names, first, more in fold_failures(self._failures):
+            self._print_line(f"{names}: ", ("failed", first))
             for line in more:
                 self._print_line(f"    {line}")
         self._failures.clear()
@@ -188,10 +186,8 @@ class Report:
                 return
             self._erase_lines()
             self._show_alike()
-            first, *more = line.split("\n")  # as of an error with what a unit said
-            self._print_line(first)
-            for each in more:
-                self._print_line(f"    {each}")
+            for number, each in enumerate(line.split("\n")):  # as of an error with what was said
+                self._print_line(("    " if number else "") + each)
             self._draw_lines()
 
     def silence(self, *lines: str) -> None:
@@ -310,7 +306,10 @@ class Report:
         self._took[host] = seconds
         self._failed |= {host} if state != "interrupted" else set()
         lines = str(error).removeprefix(f"{host}: ").splitlines()
-        self._end_line(host, state, f"{lines[0]} ({seconds:.1f} s)")
+        if self._plans_yet:
+            self._show_later(host, state, lines[0])
+        else:
+            self._end_line(host, state, f"{lines[0]} ({seconds:.1f} s)")
         if len(lines) > 1:
             self._failures[host] = lines
 
@@ -319,11 +318,11 @@ class Report:
         self._working.pop(host, None)
         self._print_line(f"{host:{self._width}}  ", (state, state), f"  {note}")
 
-    def _print_line(self, *pieces: str | tuple[str, str]) -> None:
+    def _print_line(self, *pieces: str | tuple[str, str], wraps: bool = True) -> None:
         """Print a line; what a pair's first is (a state, a sign) gives its second a colour."""
         *first, last = pieces
         shown = self._colour_piece(last)
-        if self._redraws and isinstance(last, str):
+        if wraps and self._redraws and isinstance(last, str):
             columns = os.get_terminal_size(self._stream.fileno()).columns
             before = "".join(each if isinstance(each, str) else each[1] for each in first)
             shown = wrap_line(before, shown, columns)

@@ -908,6 +908,36 @@ def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
     assert set(with_app.sessions["w1"].host.processes) == serving
 
 
+def test_what_a_worker_needs_is_looked_for_in_the_release_that_a_new_host_gets(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else its trial finds it, when the host is half set up."""
+    ((id, _),) = with_app.app_runs()
+    host = with_app.sessions["w4"].host
+    for path in [each for each in host.paths if "/apps" in each]:
+        del host.paths[path]
+    host.processes.clear()
+    apps = "gearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+
+    def deploy_with(command: str) -> str:
+        with_app.says(f"{apps}  lines: {{app: shop, command: {command}, functions: [more]}}\n")
+        known = host.paths.copy()
+        assert with_app.deploy(limit="w4") == HostFailed.status
+        assert host.paths == known
+        return re.sub(r"\s+", " ", capsys.readouterr().out)
+
+    where = "worker.yml:3: worker lines:"
+    assert f"{where} app shop has no file ./b.sh " in deploy_with("[./b.sh]")
+    told = f"{where} app shop has a file ./a.php that cannot be executed: chmod +x it"
+    assert told in deploy_with("[./a.php]")
+    (with_app.source / "b.sh").write_text("b")
+    (with_app.source / "b.sh").chmod(0o755)
+    told = f"{where} {id} has no file ./b.sh: `invoke upgrade --app shop` brings the app's files"
+    assert told in deploy_with("[./b.sh]")
+    with_app.says(f"{apps}  lines: {{app: shop, command: [php, ./a.php], functions: [shout]}}\n")
+    assert with_app.deploy(limit="w4") == 0
+
+
 def test_gearman_py_moves_and_leaves_bad_releases_of_apps_where_they_are(
     with_app: FleetWithApp,
 ) -> None:

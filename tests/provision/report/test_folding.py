@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from provision.errors import HostFailed
+from provision.errors import HostFailed, ToolkitError
 from provision.plan import Plan
 from provision.remote.messages import Operation
 from provision.report.events import Begun, Failed, Planned, Verified
@@ -106,3 +106,23 @@ def test_a_dumb_terminal_gets_neither_colours_nor_lines_that_are_redrawn(
     os.close(master)
     assert b"\033" not in said
     assert said.splitlines()[0] == b"w1  pending  1 change"
+
+
+def test_what_failed_alike_is_told_once() -> None:
+    """A lock with a wrong hash fails all hosts that need it, each with the same line."""
+    stream = io.StringIO()
+    report = Report([f"w{n}" for n in range(1, 6)], plans=True, stream=stream)
+    for number in (1, 2, 3):
+        report.show(Failed(f"w{number}", ToolkitError("shop: another hash"), number / 10))
+    report.show(Failed("w4", ToolkitError("no wheel\nfor 3.13"), 0.1))
+    report.show(Failed("w5", ToolkitError("no wheel\nfor 3.13"), 0.1))
+    report.recap(1)
+    assert stream.getvalue().splitlines() == [
+        "w[1:3]  failed  shop: another hash",
+        "w4, w5  failed  no wheel",
+        "w4, w5: no wheel",
+        "    for 3.13",
+        "5 hosts: 5 failed (1.0 s)",
+    ]
+    report.show(Failed("w1", ToolkitError("gone"), 1.5))
+    assert stream.getvalue().endswith("w1  failed  gone (1.5 s)\n"), "it is told at once"
