@@ -34,7 +34,7 @@ class Reporter(Protocol):
 def make_reporter(options: Options, names: Sequence[str], *, plans: bool = False) -> Reporter:
     """The one that the operator asked for. ``names``: the hosts', to align what is told.
 
-    ``plans``: hosts are planned, before anything else is told of them.
+    ``plans``: a plan of the hosts comes first.
     """
     if options.quiet:
         return QuietReport()
