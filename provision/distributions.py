@@ -7,10 +7,10 @@ nearest first.
 import re
 from collections.abc import Mapping
 
-APT = "apt-get install"
+MANAGERS = "apt-get", "dnf", "zypper"  # with which a deploy installs packages
 INSTALL = {
-    "debian": APT,
-    "ubuntu": APT,
+    "debian": "apt-get install",
+    "ubuntu": "apt-get install",
     "fedora": "dnf install",
     "rhel": "dnf install",
     "alpine": "apk add",

@@ -38,6 +38,7 @@ PEERS = {
     "fish": "fish",
     "lintian": "lintian",
     "rpmlint": "rpmlint",
+    "createrepo_c": "createrepo-c",  # makes a repository for dnf and zypper
     "gpg": "gpg",
     "podman": "podman",  # builds and runs the image
 }

@@ -38,10 +38,20 @@ from provision.agent.link import CHUNK_SIZE, COMMANDS, FrameLink
 from provision.agent.release import mark_bad, remove_release, unmark_bad, unpack_release
 from provision.agent.signed import accept_signature, write_signers
 
-APT = (
-    *("apt-get", "install", "--yes", "--no-install-recommends"),
-    *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
-)
+INSTALL = {
+    "apt-get": (
+        *("apt-get", "install", "--yes", "--no-install-recommends"),
+        *("-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"),
+    ),
+    "dnf": ("dnf", "install", "--assumeyes", "--setopt=install_weak_deps=False"),
+    "zypper": ("zypper", "--non-interactive", "install", "--no-recommends"),
+}
+# A killed one may be half done; the lists of what there is may be old, or not there yet.
+REPAIR = {
+    "apt-get": (("dpkg", "--configure", "-a"), ("apt-get", "update")),
+    "dnf": (("dnf", "makecache", "--refresh"),),
+    "zypper": (("zypper", "--non-interactive", "refresh"),),
+}
 COMMENT = "gearman_py"  # by which a user that a deploy made is known
 NOBODY_GID = 65534  # the group's number on every system
 LOOKUP_TIMEOUT = 10.0  # seconds for a command that only looks
@@ -138,13 +148,14 @@ def _explain_error(error: Exception) -> str:
 # -- the system -------------------------------------------------------------------------
 
 
-def install_packages(link: FrameLink, content: Content, names: list[str]) -> None:
+def install_packages(link: FrameLink, content: Content, names: list[str], manager: str) -> None:
+    install = [*INSTALL[manager], *names]
     try:
-        run_command(link, [*APT, *names])
-    except Failure:  # a killed one may be half done; the lists may be old, or not there yet
-        run_command(link, ["dpkg", "--configure", "-a"])
-        run_command(link, ["apt-get", "update"])
-        run_command(link, [*APT, *names])
+        run_command(link, install)
+    except Failure:
+        for command in REPAIR[manager]:
+            run_command(link, list(command))
+        run_command(link, install)
 
 
 def add_group(link: FrameLink, content: Content, name: str) -> None:

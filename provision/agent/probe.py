@@ -1,9 +1,9 @@
 """What a host's agent can tell, and it tells without changing anything.
 
-No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`
-and `nft list`, once for all questions, and `test`. Which questions there are, and their answers,
-is written in provision/remote/questions.py. An answer that cannot be had is its reason, never
-"absent".
+No file is opened for writing, and the only commands that run are `systemctl show`, `dpkg-query`,
+`rpm -q` and `nft list`, once for all questions, and `test`. Which questions there are, and their
+answers, is written in provision/remote/questions.py. An answer that cannot be had is its reason,
+never "absent".
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from provision.agent.installed import describe_release, find_damage, was_there_b
 from provision.agent.link import COMMANDS, FrameLink
 from provision.agent.machine import describe_machine
 from provision.agent.ours import find_marked
+from provision.agent.packages import find_packages
 from provision.agent.paths import can_write, describe_path, group_name
 from provision.agent.processes import (
     count_oom_kills,
@@ -126,16 +127,7 @@ class Batch:
 
     @_Once
     def _package_versions(self) -> dict[str, str]:
-        form = "${Package}\t${db:Status-Abbrev}\t${Version}\n"
-        try:
-            # It ends with 1 when one of them is not known; what it says of the others holds.
-            said = run_query(
-                ["dpkg-query", "-W", "-f", form, "--", *self._names_of("package")], (0, 1)
-            )
-        except FileNotFoundError:  # a system that has other packages than these
-            return {}
-        rows = [line.split("\t") for line in said.splitlines()]
-        return {name: version for name, state, version in rows if state[1] == "i"}
+        return find_packages(self._names_of("package"))
 
     def ask_table(self, name: str) -> Any:
         """Of nftables' family inet."""

@@ -28,6 +28,7 @@ from provision.agent.processes import began_at, is_run_from, own_pids
 from provision.agent.signed import must_be_signed, received_whole
 
 MARKS_KEPT = 50
+SELINUX = "/sys/fs/selinux/enforce"  # is there where SELinux is on
 IMPORT_ALL = (
     "import importlib, importlib.metadata as m\n"
     "names = [name for name in m.packages_distributions() if name.isidentifier()]\n"
@@ -86,6 +87,8 @@ def unpack_release(link: FrameLink, content: Content, root: str, id: str, digest
         half = folder
         if os.path.isdir(f"{folder}/wheels") or not os.path.isdir(f"{folder}/app"):
             _make_venv(link, folder, root)
+        if os.path.exists(SELINUX):  # where programs of units need the context of programs
+            run_command(link, ["restorecon", "-R", folder])
         run_command(link, ["sync", "--file-system", folder])
         _write_lines(f"{folder}/.complete", list_files(folder))
     except BaseException:

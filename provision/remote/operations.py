@@ -75,9 +75,9 @@ STOP_SERVER = "systemctl", "disable", "--now", "gearmand.socket", "gearmand.serv
 
 OPERATIONS: dict[str, OperationKind] = {
     "packages": OperationKind(
-        "install Debian packages",
-        ("names",),
-        lambda a: [["apt-get", "install", "-y", *a["names"]]],
+        "install packages of the host's distribution with its `manager`",
+        ("names", "manager"),
+        lambda a: [[a["manager"], "install", "-y", *a["names"]]],
     ),
     "group": OperationKind(
         "create a system group", ("name",), lambda a: [["groupadd", "--system", a["name"]]]

@@ -78,7 +78,7 @@ QUESTIONS: dict[str, QuestionKind] = {
     "schedules": QuestionKind(("admin",), Schedules | None, 56 << 20),
     "path": QuestionKind(("path", "digest", "show"), PathAnswer | None),
     "writable": QuestionKind(("path", "user"), bool | None),  # whether a user may write there
-    "package": QuestionKind(("name",), str | None),  # its version, when dpkg has it installed
+    "package": QuestionKind(("name",), str | None),  # its version, when dpkg or rpm has it
     "table": QuestionKind(("name",), TableAnswer),
     "unit": QuestionKind(("name",), UnitAnswer | None),
     "units": QuestionKind(("pattern",), Units),  # whose names match, as a shell's pattern does

@@ -46,8 +46,8 @@ from provision.remote.running import Running
 AGENT = Path(__file__).parents[1] / "agent"
 LOCK = "/run/gearman-deploy.lock"
 ASKING = (
-    *("system", "paths", "processes", "machine", "installed", "ours", "units", "accounts"),
-    *("text_answer", "queue_file", "schedules", "probe"),
+    *("system", "packages", "paths", "processes", "machine", "installed", "ours", "units"),
+    *("accounts", "text_answer", "queue_file", "schedules", "probe"),
 )
 FRAME_LIMIT = 1 << 26  # bytes, of whatever an agent says
 ANSWERS_LIMIT = 1 << 23  # of answers; more for some (QuestionKind.more)

@@ -13,7 +13,7 @@ def advice_for(operation: Operation) -> str:
             "release that cannot move jobs is upgraded first (invoke upgrade)"
         )
     if operation.kind == "packages":
-        return "apt-get update, and see that the host has a way to its package registry"
+        return "see that the host has a way to its package registry"
     if operation.kind == "signature":
         return "docs/security.md, signed releases: how keys are replaced"
     if operation.kind == "release":

@@ -1,4 +1,4 @@
-"""Debian packages. Only whether one is installed matters; its version is the host's own."""
+"""A distribution's packages. Only whether one is installed matters; the version is the host's."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,14 +22,16 @@ class Packages(Resource):
         wanted = f"packages {' '.join(missing)}"
         system = answers["host",]["os"]
         command = distributions.install_command(system, *missing)
-        if command and command.startswith(distributions.APT):
-            yield Change("+", wanted, Operation("packages", {"names": missing}))
+        manager = command.split()[0] if command else ""
+        if manager in distributions.MANAGERS:
+            operation = Operation("packages", {"names": missing, "manager": manager})
+            yield Change("+", wanted, operation)
         else:
             name = distributions.system_name(system)
             how = f"`{command}` there" if command else "install them"
             yield Problem(
-                f"{wanted}: only apt is known here, and this is {name}: {how} by hand, "
-                "and set `gearman_packages: []` for this host"
+                f"{wanted}: only apt, dnf and zypper are known here, and this is {name}: {how} "
+                "by hand, and set `gearman_packages: []` for this host"
             )
 
     @property

@@ -328,11 +328,11 @@ END
         ),
         (NO_PYTHON, "fedora", 4, "/usr/bin/python3 is missing (A fedora): `dnf install python3`"),
         (NO_PYTHON, "alpine", 4, "/usr/bin/python3 is missing (A alpine): `apk add python3`"),
-        (NO_DPKG, "fedora", 3, "this is A fedora: `dnf install curl jq` there by hand"),
+        (NO_DPKG, "arch", 3, "this is A arch: `pacman -S curl jq` there by hand"),
         (NO_DPKG, "opensuse", 3, "no systemd runs there, and the units need one"),
         (MUSL, "alpine", 3, "its C library is not glibc (A alpine): wheels need glibc 2.17"),
     ],
-    ids=["no Python", "no Python, dnf", "no Python, apk", "no apt", "no systemd", "musl"],
+    ids=["no Python", "no Python, dnf", "no Python, apk", "pacman", "no systemd", "musl"],
 )
 def test_a_host_that_lacks_what_is_needed_is_told_so(
     mixed: ModuleType,

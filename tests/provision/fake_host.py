@@ -227,7 +227,7 @@ class FakeHost:
             getattr(self, f"_do_{operation.kind}")(operation, **operation.arguments)
             self.applied.append(operation)
 
-    def _do_packages(self, _: Operation, names: list[str]) -> None:
+    def _do_packages(self, _: Operation, names: list[str], manager: str) -> None:
         self.packages |= set(names)
 
     def _do_group(self, _: Operation, name: str) -> None:

@@ -192,7 +192,7 @@ def test_without_a_terminal_nobody_is_asked() -> None:
 @pytest.mark.parametrize(
     ("operation", "line"),
     [
-        (Operation("packages", {"names": ["jq"]}), "apt-get install -y jq"),
+        (Operation("packages", {"names": ["jq"], "manager": "apt-get"}), "apt-get install -y jq"),
         (Operation("group", {"name": "app"}), "groupadd --system app"),
         (
             Operation(

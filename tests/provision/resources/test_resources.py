@@ -44,8 +44,9 @@ READ_ONLY = "on a file system that is read-only: look at its mount and at the di
 SET = "set the one that is wrong (timedatectl set-ntp true)"
 NONE: dict[str, Any] = {"kept": {}, "damaged": {}}
 OS = {"PRETTY_NAME": "Debian 10"}
-NO_APT = "only apt is known here, and this is Fedora Linux 42"
+BY_HAND = "only apt, dnf and zypper are known here, and this is Arch Linux"
 LEAVE_OUT = "and set `gearman_packages: []` for this host"
+ARCH = {"ID": "arch", "PRETTY_NAME": "Arch Linux"}
 FEDORA = {"ID": "fedora", "PRETTY_NAME": "Fedora Linux 42"}
 
 
@@ -166,8 +167,13 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
     ),
     (
         Packages(("curl", "jq")),
-        [{"os": FEDORA}, None, None],
-        [f"! packages curl jq: {NO_APT}: `dnf install curl jq` there by hand, {LEAVE_OUT}"],
+        [{"os": FEDORA}, "8.11", None],
+        ["+ packages jq"],
+    ),
+    (
+        Packages(("curl", "jq")),
+        [{"os": ARCH}, None, None],
+        [f"! packages curl jq: {BY_HAND}: `pacman -S curl jq` there by hand, {LEAVE_OUT}"],
     ),
     (Directory("/opt/app"), [None], ["+ directory /opt/app (root:root 0755)"]),
     (Directory("/opt/app"), [found_at("directory")], []),
