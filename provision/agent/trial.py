@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from provision.agent.change import OPERATIONS
@@ -12,6 +13,8 @@ from provision.agent.link import FrameLink
 from provision.agent.transient_unit import running_unit
 
 REGISTER_TIME = 1.0  # seconds in which a worker that answers registers its other functions
+LOOK_INTERVAL = 1.0  # seconds between two looks at what the worker serves
+UNSERVED_TIME = 2.0  # seconds after which one that serves others does not come to serve this
 
 
 def try_release(
@@ -29,16 +32,59 @@ def try_release(
     ``others``: see refuse_shared(); empty, if it is known what the worker serves. ``submitted``:
     see submit_proved().
     """
+    asked = AskedFunction(submitted["function"], environment["GEARMAN_SERVERS"])
     with running_unit(link, "trial", worker, properties, environment, seconds) as unit:
         try:
-            proved = {**submitted, "unit": unit.name, "while_": unit.is_alive}
+            proved = {
+                **submitted,
+                "unit": unit.name,
+                "while_": lambda: unit.is_alive() and asked.may_be_served(),
+            }
             answer = submit_proved(link, content, seconds=seconds, **proved)
         except Failure as failure:
-            raise unit.explain(failure) from failure
+            told = Failure(asked.problem) if asked.problem else failure
+            raise unit.explain(told) from failure
         if others:
             link.wait(seconds=REGISTER_TIME)
             refuse_shared(environment["GEARMAN_SERVERS"], **others)
         return answer
+
+
+class AskedFunction:
+    """The function of a job, PREFIX/NAME: a worker that serves others of this prefix alone is told.
+
+    The job waits for a worker of it, and the job server knows what the worker on trial serves.
+    """
+
+    def __init__(self, function: str, server: str) -> None:
+        self._function = function
+        self._server = server
+        self._next = time.monotonic() + LOOK_INTERVAL
+        self._unserved_since = 0.0
+        self.problem = ""
+
+    def may_be_served(self) -> bool:
+        """Called while the job waits; the job server is not asked each time."""
+        now = time.monotonic()
+        if now < self._next:
+            return True
+        self._next = now + LOOK_INTERVAL
+        prefix = self._function[: self._function.index("/") + 1]
+        try:
+            _, rows = listed_workers(self._server)
+        except (OSError, ValueError):
+            return True  # the job tells
+        known = {name for _, names in rows for name in names if name.startswith(prefix)}
+        if not known or self._function in known:
+            self._unserved_since = 0.0
+            return True
+        self._unserved_since = self._unserved_since or now
+        if now - self._unserved_since < UNSERVED_TIME:
+            return True
+        others = ", ".join(sorted(name[len(prefix) :] for name in known))
+        asked = self._function[len(prefix) :]
+        self.problem = f"it serves {others}, not {asked}, which its check is for"
+        return False
 
 
 def refuse_shared(

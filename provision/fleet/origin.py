@@ -29,10 +29,16 @@ def origins_of(host_runs: Sequence[HostRun], *, back: bool) -> dict[str, str | N
 def upgraded_before(
     host_runs: Sequence[HostRun], pending: Sequence[HostRun], origins: Mapping[str, str | None]
 ) -> list[HostRun]:
-    """Hosts that an earlier run of the same upgrade had reached: its record says so."""
+    """Hosts that an earlier run of the same upgrade had reached: its record says so.
+
+    Not one that came to its end on a host which has yet to move: that has moved since.
+    """
     left = {origins[each.name] for each in pending} - {None}
+    past = (entry for each in pending for entry in each.answers[PAST_RUNS])
+    ended = {entry.get("run") for entry in past if entry.get("result") == "ok"}
     others = (each for each in host_runs if each not in pending)
-    return [each for each in others if origins[each.name] in left - {each.release}]
+    found = (each for each in others if origins[each.name] in left - {each.release})
+    return [each for each in found if _told_move(each).get("run") not in ended]
 
 
 def left_releases(
@@ -62,13 +68,21 @@ def _seen_origin(host_run: HostRun) -> str | None:
 
 
 def _told_origin(host_run: HostRun, *, moves: bool, back: bool) -> str:
+    entry = _told_move(host_run)
+    moved = entry and moves and (back or not _is_settled(entry))
+    if moved or entry.get("result") == BEGUN:
+        return str(host_run.track.move_in(entry)[0])
+    return host_run.release
+
+
+def _told_move(host_run: HostRun) -> Mapping[str, Any]:
+    """The entry of its history that tells how it came to its release; empty, if none does."""
     kept = host_run.answers[host_run.track.question]["kept"]
     for entry in reversed(host_run.answers[PAST_RUNS]):
         before, after = host_run.track.move_in(entry)
         if after == host_run.release and before in kept:
-            moved = moves and (back or not _is_settled(entry))
-            return str(before) if moved or entry["result"] == BEGUN else host_run.release
-    return host_run.release
+            return dict(entry)
+    return {}
 
 
 def _is_settled(entry: Mapping[str, Any]) -> bool:

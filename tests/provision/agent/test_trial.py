@@ -1,6 +1,7 @@
 """What a worker on trial serves, as real job servers tell it."""
 
 import os
+import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 
 from gearman_py import Worker
 from gearman_py.testing import running, server
+from provision.agent import trial
 from provision.agent.files import Content, Failure
 from provision.agent.link import ENVIRONMENT, FrameLink, Gone
 from provision.agent.program_trial import await_functions
 from provision.agent.transient_unit import running_unit
 from provision.agent.trial import check_functions, refuse_shared
+from tests.waiting import await_true
 
 PREFIX = "trial@worker1/"
 
@@ -71,6 +74,24 @@ def test_a_function_that_the_code_of_another_worker_serves_is_refused(link: Fram
             for name in ("wc", "tile"):
                 with pytest.raises(Failure, match=f"^{name} is served by worker more of this host"):
                     check_functions(link, nothing, jobs.address, "lines", ["lines", name], pings)
+
+
+def test_a_job_that_the_worker_on_trial_will_not_do_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A release renamed the function of the check: what it serves instead is told."""
+    monkeypatch.setattr(trial, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(trial, "UNSERVED_TIME", 0.1)
+    with server() as jobs:
+        asked = trial.AskedFunction(f"{PREFIX}size", jobs.address)
+        assert asked.may_be_served(), "no worker is there yet"
+        with running(worker_of(jobs.address, "sizes", prefix=PREFIX)):
+            await_true(lambda: not asked.may_be_served())
+            told = r"it serves sizes(, tile)?, not size, which its check is for"
+            assert re.fullmatch(told, asked.problem)
+            with running(worker_of(jobs.address, "size", prefix=PREFIX)):
+                jobs.wait_for(f"{PREFIX}size", workers=1)
+                assert asked.may_be_served()
 
 
 def test_a_program_that_registers_a_part_of_its_functions_is_told_which(link: FrameLink) -> None:

@@ -466,6 +466,8 @@ def test_hosts_that_were_upgraded_long_ago_stay_when_one_fails(
     assert fleet.upgrade() == 0
     fleet.sessions["w3"].host.paths[f"{ON_HOSTS}/current"] = link(f"releases/{OLD}")
     fleet.sessions["w3"].fails = trial_fails
+    past = fleet.sessions["w3"].host.history
+    past[:] = [entry for entry in past if entry["release"] != NEW]
     old = datetime.now(UTC) - timedelta(days=2)
     for name in ("w1", "w2"):
         fleet.sessions[name].host.history[-1]["at"] = old.isoformat()
@@ -520,6 +522,28 @@ def test_a_rollback_undoes_an_interrupted_run_where_it_went(fleet: Fleet) -> Non
     assert fleet.all_run(NEW)
     assert fleet.rollback() == 0
     assert fleet.all_run(OLD)
+
+
+def test_a_rollback_of_an_interrupted_run_leaves_hosts_that_it_had_not_reached(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They had come by a run before that, which reached all, from where the rollback begins."""
+
+    def interrupt(operation: Operation, host: FakeHost) -> bool:
+        if operation.kind == "link":
+            raise KeyboardInterrupt
+        return False
+
+    assert fleet.upgrade() == 0
+    fleet.sessions["w2"].fails = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        fleet.upgrade(OLD, batch="1")
+    capsys.readouterr()
+    fleet.sessions["w2"].fails = lambda operation, host: False
+    fleet.sessions["w1"].fails = lambda operation, host: operation.kind == "proved_job"
+    assert fleet.rollback() != 0
+    assert "changed by an earlier run" not in capsys.readouterr().out
+    assert {fleet.runs()[name] for name in ("w2", "w3", "w4", "client")} == {NEW}
 
 
 @pytest.mark.parametrize("at", range(1, 21, 2))
