@@ -37,6 +37,7 @@ from gearman_py.server.reload_channel import (
     READY_TIMEOUT,
     SERVING,
     TAKEN,
+    Enclosures,
     ReloadChannel,
     ReloadError,
     ReloadTimeout,
@@ -137,6 +138,7 @@ class Reload:
         channel.check_user()
         hello = await asyncio.to_thread(channel.receive)
         self._check_request(hello)
+        channel.encloses = bool(hello.get("encloses"))
         channel.send(self._describe())
         await asyncio.to_thread(channel.expect, READY)
         ahead = await self._copy_ahead(channel)
@@ -292,7 +294,9 @@ class Reload:
         )
         for start in range(0, len(connections), SECTION_CONNECTIONS):
             part = connections[start : start + SECTION_CONNECTIONS]
-            channel.send({"connections": [pack_connection(each) for each in part]})
+            enclosures = Enclosures(enclosing=channel.encloses)
+            section = {"connections": [pack_connection(each, enclosures) for each in part]}
+            channel.send(section, enclosures.parts)
         peers = [connection.peer for connection in connections]
         for section in take_snapshot(listener.broker, peers, listener.now(), ahead):
             channel.send(section)

@@ -3,8 +3,8 @@
 Each job server listens on an abstract Unix socket that is named after its process, also if another
 user has taken the name. Both sides check that the other runs as the same user, and the new program
 that the other is the process it means. Messages are JSON objects in Latin-1, each after its
-length; descriptors follow the message that announces them. Both sides wait for each other, but
-never without a limit.
+length; descriptors and large bytes follow the message that announces them. Both sides wait for each
+other, but never without a limit.
 """
 
 import json
@@ -12,10 +12,11 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from math import inf
 from struct import Struct
 from typing import Self
 
-from gearman_py.broker.job_columns import Section
+from gearman_py.broker.job_columns import Section, as_text
 from gearman_py.net.abstract_socket import read_owner
 
 FORMAT = 2  # of the messages; that of the state is FORMAT in gearman_py.broker.snapshot
@@ -24,6 +25,8 @@ READY_TIMEOUT = 60.0
 # ... and for all of the time in which peers are not served.
 PAUSE_TIMEOUT = 10.0
 DESCRIPTORS = 250  # in one message: the kernel takes 253
+# Bytes that are worth passing as they are: JSON takes up to six for one, and 50 ms for a MiB.
+LARGE_BYTES = 4096
 # Words of the conversation, in their order.
 READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused"
 NOT_A_MESSAGE = "the other program sent something that is not a message"
@@ -44,8 +47,28 @@ def channel_name(process: int) -> str:
     return f"gearmand-reload-{process}"
 
 
+class Enclosures:
+    """Large bytes that follow a message. ``enclosing``: the other program can read them."""
+
+    def __init__(self, *, enclosing: bool) -> None:
+        self._least = LARGE_BYTES if enclosing else inf
+        self.parts: list[bytes] = []
+
+    def pack(self, data: bytes) -> str | int:
+        """What the message has in place of ``data``: its number, or itself if it is small."""
+        if len(data) < self._least:
+            return as_text(data)
+        self.parts.append(data)
+        return len(self.parts) - 1
+
+
 class ReloadChannel:
-    """One side of the conversation. Its methods raise ReloadError, also when time is up."""
+    """One side of the conversation. Its methods raise ReloadError, also when time is up.
+
+    ``encloses``: the other program reads what is enclosed in a message.
+    """
+
+    encloses = False
 
     def __init__(self, connected: socket.socket, seconds: float) -> None:
         self.socket = connected
@@ -75,24 +98,30 @@ class ReloadChannel:
                 "they must be the same"
             )
 
-    def send(self, section: Section) -> None:
+    def send(self, section: Section, enclosed: Sequence[bytes] = ()) -> None:
+        if enclosed:
+            section = section | {"enclosed": [len(part) for part in enclosed]}
         data = json.dumps(section, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
-        self._wait()
-        try:
-            self.socket.sendall(_LENGTH.pack(len(data)) + data)
-        except OSError as error:
-            raise self._explain(error) from error
+        for part in (_LENGTH.pack(len(data)) + data, *enclosed):
+            self._wait()
+            try:
+                self.socket.sendall(part)
+            except OSError as error:
+                raise self._explain(error) from error
 
     def send_word(self, word: str) -> None:
         self.send({"word": word})
 
     def receive(self) -> Section:
-        """The next message. Raises ReloadError, also if the other program refuses."""
+        """The next message; what is ``enclosed`` in it is bytes.
+
+        Raises ReloadError, also if the other program refuses.
+        """
         (size,) = _LENGTH.unpack(self._receive_bytes(_LENGTH.size))
-        if size > _MOST:
-            raise ReloadError(NOT_A_MESSAGE)
         try:
             section: Section = dict(json.loads(self._receive_bytes(size).decode("latin-1")))
+            sizes = map(int, section.get("enclosed", ()))
+            section["enclosed"] = [self._receive_bytes(each) for each in sizes]
         except (ValueError, TypeError) as error:
             raise ReloadError(NOT_A_MESSAGE) from error
         if section.get("word") == REFUSED:
@@ -107,6 +136,8 @@ class ReloadChannel:
         self.send({"word": REFUSED, "why": why.encode(errors="replace").decode("latin-1")})
 
     def _receive_bytes(self, size: int) -> bytes:
+        if not 0 <= size <= _MOST:
+            raise ReloadError(NOT_A_MESSAGE)
         data = bytearray(size)
         rest = memoryview(data)
         while rest:

@@ -61,10 +61,11 @@ class Takeover:
         self._channel = channel = ReloadChannel(connected, READY_TIMEOUT)
         channel.check_user()
         formats = {"state": snapshot.FORMAT, "reads": READABLE}
-        channel.send({"format": FORMAT, "version": __version__, **formats})
+        channel.send({"format": FORMAT, "version": __version__, **formats, "encloses": True})
         self._about = channel.receive()
         self._streams: list[int] = []
-        self._connections: list[tuple[socket.socket, Section]] = []
+        # Each with its facts, and what is enclosed for them.
+        self._connections: list[tuple[socket.socket, Section, Sequence[bytes]]] = []
         self._restorer: Restorer | None = None
         self._store_counts: Sequence[Any] = ()
         os.environ.update(self._about["environment"])
@@ -109,10 +110,11 @@ class Takeover:
         if broker.queues.durable:
             store = take_store(settings, first["store"], others[:for_store])
         sockets = [socket.socket(fileno=number) for number in others[for_store:]]
-        facts: list[Section] = []
-        while len(facts) < count:
-            facts += channel.receive()["connections"]
-        self._connections = list(zip(sockets[len(doors) :], facts, strict=True))
+        remaining = iter(sockets[len(doors) :])
+        while len(self._connections) < count:
+            section = channel.receive()
+            for facts in section["connections"]:
+                self._connections.append((next(remaining), facts, section["enclosed"]))
         try:
             while not restorer.complete:
                 restorer.read(channel.receive(), listener.now())
@@ -150,11 +152,11 @@ class Takeover:
             os.close(stream)
         loop = asyncio.get_running_loop()
         made = await asyncio.gather(
-            *(loop.connect_accepted_socket(EarlyInput, passed) for passed, _ in self._connections)
+            *(loop.connect_accepted_socket(EarlyInput, passed) for passed, *_ in self._connections)
         )
         peers = self._restorer.peers if self._restorer else []
         going_on = []
-        for peer, (_, facts), (transport, early) in zip(
+        for peer, (_, facts, enclosed), (transport, early) in zip(
             peers, self._connections, made, strict=True
         ):
             if transport.is_closing():
@@ -164,9 +166,9 @@ class Takeover:
             connection = new_connection(listener, peer, facts)
             connection.connection_made(transport)
             transport.set_protocol(connection)
-            going_on.append((connection, facts, early))
-        for connection, facts, early in going_on:  # now that whom they write to is there
-            resume_connection(connection, facts, b"".join(early.pieces))
+            going_on.append((connection, facts, enclosed, early))
+        for connection, facts, enclosed, early in going_on:  # now that whom they write to is there
+            resume_connection(connection, facts, enclosed, b"".join(early.pieces))
             if early.ended:
                 loop.call_soon(connection.transport.close)
         self._connections = []
