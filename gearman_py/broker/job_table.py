@@ -42,6 +42,12 @@ class JobTable:
         """The numbers of the pages, in the order in which jobs are listed."""
         return self._pages
 
+    def clear(self) -> None:
+        """Forget all jobs, a page at a time: other threads may run meanwhile."""
+        while self._pages:
+            self._pages.popitem()
+        self._count = 0
+
     def order_pages(self, pages: Iterable[int]) -> None:
         """List jobs in the order of these pages, which are all there are."""
         self._pages = {number: self._pages[number] for number in pages}

@@ -228,7 +228,7 @@ class Restorer:
         for numbers in section["uniques"]:
             jobs = [self._find_job(number) for number in numbers]
             if key := jobs[0].key:
-                queues.uniques[key] = {job.function: job for job in jobs}
+                queues.uniques.share(key, jobs)
         self._schedule_jobs(section, now)
         for number, *reported in section["progress"]:
             numerator, denominator = map(as_bytes, reported)

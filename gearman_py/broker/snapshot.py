@@ -196,7 +196,7 @@ def _pack_queues(
         ],
         "uniques": sorted(
             [job.number for job in found.values()]
-            for found in queues.uniques.values()
+            for found in map(queues.uniques.get, queues.uniques.shared)
             if isinstance(found, dict)
         ),
         "unused": [functions[each] for each in queues._unused if each in functions],

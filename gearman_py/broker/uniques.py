@@ -1,7 +1,7 @@
 """Live jobs by what they coalesce on."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gearman_py.broker.state import BrokerJob, Function, Key
@@ -19,10 +19,14 @@ def is_sparse(table: Mapping[Any, Any]) -> bool:
 class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
     """The live jobs by key, at most one per function.
 
-    Nearly always a key has one job, which then needs no dict.
+    Nearly always a key has one job, which then needs no dict; ``shared`` are the others.
     """
 
-    __slots__ = ()
+    __slots__ = ("shared",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared: set[Key] = set()
 
     def find(self, key: Key, function: Function) -> BrokerJob | None:
         """The job of this function with this key."""
@@ -42,7 +46,12 @@ class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
         if isinstance(found, dict):
             found[job.function] = job
         elif found is not job:
-            self[key] = {found.function: found, job.function: job}
+            self.share(key, (found, job))
+
+    def share(self, key: Key, jobs: Iterable[BrokerJob]) -> None:
+        """Have these jobs alone share a key, in this order."""
+        self[key] = {job.function: job for job in jobs}
+        self.shared.add(key)
 
     def replace(self, key: Key, old: BrokerJob, new: BrokerJob) -> None:
         """Have a job take the place of another of its function, if that has this key."""
@@ -61,6 +70,7 @@ class Uniques(dict[Key, BrokerJob | dict[Function, BrokerJob]]):
             del found[job.function]
             if len(found) == 1:
                 (self[key],) = found.values()
+                self.shared.discard(key)
 
     def shrink(self) -> None:
         """Free the memory of removed keys, which a dict keeps."""

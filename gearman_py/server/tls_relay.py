@@ -11,11 +11,13 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
+from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.net import keepalive
 from gearman_py.server.connection import PARTING_LIMIT, Connection
@@ -31,6 +33,7 @@ SWEEP_INTERVAL = 5.0  # seconds between two checks for peers whose hosts are gon
 # Signals to a unit reach all of its processes; a relay ends with the connections of the server.
 IGNORED = signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
 STANDARD_STREAMS = 0, 1, 2
+SWITCH_INTERVAL = 0.0005  # seconds after which a thread gets the interpreter from another
 
 
 class TLSRelay:
@@ -39,6 +42,7 @@ class TLSRelay:
     def __init__(self) -> None:
         self._passed: list[tuple[TLSTransport, socket.socket]] = []  # with our end of its pair
         self._theirs: list[socket.socket] = []
+        self._begun = threading.Event()
 
     def __len__(self) -> int:
         return len(self._passed)
@@ -72,6 +76,7 @@ class TLSRelay:
         # The event loop of this thread would read what is the new process's.
         relaying = threading.Thread(target=self._run_thread, name="relay")
         relaying.start()
+        self._begun.wait()  # peers are served again before anything else is done
         _rename_process()
         transports = _free_memory(listener)
         relaying.join()
@@ -89,12 +94,16 @@ class TLSRelay:
                     yield file.fileno()
 
     def _run_thread(self) -> None:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(self._relay_all())
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(self._relay_all())
+        finally:
+            self._begun.set()
 
     async def _relay_all(self) -> None:
         loop = asyncio.get_running_loop()
         relayed = {await _relay(loop, transport, ours) for transport, ours in self._passed}
+        self._begun.set()
         while relayed:
             await asyncio.wait({each.ended for each in relayed}, timeout=SWEEP_INTERVAL)
             relayed = {each for each in relayed if not each.ended.done()}
@@ -204,12 +213,22 @@ def _free_memory(listener: Listener) -> list[asyncio.Transport]:
     peers = [each.peer for each in connections]
     for each in connections:
         each._socket.detach()  # it would close the transport's
+    _forget_jobs(listener.broker.queues)
     for known in (*peers, *connections, listener.broker.queues, listener.broker, listener):
         for name in [*_slots(type(known)), *getattr(known, "__dict__", ())]:
             with contextlib.suppress(AttributeError):  # not every slot has a value
                 delattr(known, name)
     Heap().give_back()
     return transports
+
+
+def _forget_jobs(queues: Queues) -> None:
+    """Forget them little by little: at once, the relaying thread would wait."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    queues.uniques.clear()
+    for function in queues.functions.values():
+        function.queues.clear()
+    queues.jobs.clear()
 
 
 def _slots(kind: type) -> Iterator[str]:

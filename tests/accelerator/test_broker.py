@@ -38,6 +38,8 @@ def dump(broker: Broker) -> object:
         if isinstance(value, dict):
             return [(walk(key), walk(each)) for key, each in value.items()], *slots(value)
         if isinstance(value, set):
+            if {type(each).__module__ for each in value} <= {"builtins"}:
+                return sorted(value, key=repr)
             return sorted(getattr(each, "name", None) or each.number for each in value)
         if not type(value).__module__.startswith("gearman_py."):
             return value if isinstance(value, int | float | bytes | str | None) else None

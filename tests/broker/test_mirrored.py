@@ -45,7 +45,7 @@ MIRRORED = {
     "queues.Queues.erase": "e17f5ae3a4da",
     "job_table.JobTable.add": "955c870bc04c",
     "job_table.JobTable.remove": "a5bdcba1cb0a",
-    "uniques.Uniques": "8ff1f30a3add",
+    "uniques.Uniques": "fdbe9056159e",
     "rules.Rules.tell": "0dc0adbfd627",
     "outbox.Outbox.send": "68f13323dd16",
     "state.BrokerJob.__init__": "49515d284074",

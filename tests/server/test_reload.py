@@ -18,10 +18,12 @@ import pytest
 
 from gearman_py import AdminClient, Client
 from gearman_py.broker import snapshot
+from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.reload_channel import (
     FORMAT,
     GO,
+    LARGE_BYTES,
     READY,
     SERVING,
     TAKEN,
@@ -63,6 +65,19 @@ from gearman_py.cli.gearmand import main
 sys.exit(main())
 """
 
+# As programs before enclosures: they neither read nor write them.
+OLDER = """
+import sys
+from gearman_py.server.reload_channel import ReloadChannel
+from gearman_py.cli.gearmand import main
+send = ReloadChannel.send
+def send_plainly(channel, section, enclosed=()):
+    assert not enclosed
+    send(channel, {name: value for name, value in section.items() if name != "encloses"})
+ReloadChannel.send = send_plainly
+sys.exit(main())
+"""
+
 NAME_TAKEN = """
 import os, sys
 sys.path.insert(0, os.getcwd())
@@ -90,6 +105,27 @@ def test_peers_in_all_states_go_on(serve: Callable[..., Server], connect: Connec
     connections = converse_over_reload(server, lambda: connect(server.address))
     server.end()
     assert connections[-1].closed()
+
+
+def test_older_program_gets_all_bytes_as_text(
+    serve: Callable[..., Server], connect: Connect
+) -> None:
+    server = serve(program=("-c", OLDER))
+    converse_over_reload(server, lambda: connect(server.address))
+
+
+def test_large_bytes_are_passed_on_as_they_are(serve: Callable[..., Server]) -> None:
+    """As text they took most of the time in which peers wait."""
+    server = serve()
+    with contextlib.closing((peer := Peer(server.address)).socket):
+        begun = request(Packet.ECHO_REQ, bytes(LARGE_BYTES + 1))[:-1]
+        peer.socket.sendall(request(Packet.ECHO_REQ, b"whole") + begun)
+        assert peer.hear() == ("ECHO_RES", b"whole")
+        with new_program(server) as channel:
+            tell_hello(channel, encloses=True)
+            receive_descriptors(channel)
+            (found,) = channel.receive()["enclosed"]
+            assert bytes(LARGE_BYTES) in found
 
 
 def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect: Connect) -> None:
@@ -446,13 +482,19 @@ def test_process_that_is_not_a_job_server_is_refused(process: int) -> None:
     assert (refused.returncode, "not reloaded: process" in refused.stderr) == (1, True)
 
 
-def tell_hello(channel: ReloadChannel) -> None:
-    channel.send({"format": FORMAT, "state": snapshot.FORMAT, "version": "test"})
+def tell_hello(channel: ReloadChannel, *, encloses: bool = False) -> None:
+    about = {"format": FORMAT, "state": snapshot.FORMAT, "version": "test"}
+    channel.send(about | {"encloses": encloses})
     channel.receive()
 
 
 def tell_ready(channel: ReloadChannel) -> None:
     tell_hello(channel)
+    receive_descriptors(channel)
+
+
+def receive_descriptors(channel: ReloadChannel) -> None:
+    """What is passed on, until the facts about connections follow."""
     channel.send_word(READY)
     while "doors" not in (about := channel.receive()):
         pass
@@ -579,10 +621,10 @@ import os, signal, sys
 from gearman_py.server.reload_channel import ReloadChannel
 from gearman_py.cli.gearmand import main
 send = ReloadChannel.send
-def send_and_die(channel, section):
+def send_and_die(channel, section, *enclosed):
     dies = {what!r} in (*section, section.get("word"))
     if {sent} or not dies:
-        send(channel, section)
+        send(channel, section, *enclosed)
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)
 ReloadChannel.send = send_and_die
