@@ -46,6 +46,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.freeze()  # and what was collected is there to the end
         gc.enable()
 
 

@@ -7,6 +7,7 @@ of ours, and the tests start thousands. This process is single-threaded, so a fo
 fresh one would be. ``MODULE`` has the function ``main``. tests/forked.py asks.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -14,12 +15,15 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 REQUEST_LIMIT = 1 << 18  # bytes, of arguments and environment
+LATE = ("shutil", "encodings.idna", "uvloop")  # what commands import only as they run
 
 
 def serve_requests(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -97,11 +101,37 @@ def _open_standard_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def run_to_end(main: Callable[[], int | None]) -> None:
+    """Call it and end as an interpreter does, but leave the memory to the kernel.
+
+    To free one by one what came with the fork costs more than most commands do. What still has a
+    thread, or has more to say than a number, ends in the usual way.
+    """
+    try:
+        status = main()
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
+    if threading.active_count() > 1:
+        sys.exit(status)
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(status)
+    os._exit(status or 0)
+
+
 if __name__ == "__main__":
     control = socket.socket(fileno=int(sys.argv[1]))
     program = import_module(name := sys.argv[2])
+    for late in LATE:
+        with suppress(ImportError):
+            import_module(late)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us ignored it
     gc.freeze()
     text, descriptors = serve_requests(control)
     become_process(json.loads(text), descriptors, name)
-    sys.exit(program.main())
+    run_to_end(program.main)

@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,7 @@ def _locked_wheels(root: Path, more: Sequence[str]) -> Iterator[str]:
     extras = project["optional-dependencies"]
     chosen_extras = (*EXTRAS, *more)
     wanted = [*project["dependencies"], *(need for each in chosen_extras for need in extras[each])]
-    names = _with_needed([*wanted, INSTALLER])
+    names = _with_needed((*wanted, INSTALLER))
     lock = root / "requirements.lock"
     entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
     chosen = [entry for entry in entries if _normal_name(entry.split("==")[0]) in names]
@@ -283,7 +284,8 @@ def _locked_wheels(root: Path, more: Sequence[str]) -> Iterator[str]:
     yield from chosen
 
 
-def _with_needed(wanted: Iterable[str]) -> set[str]:
+@cache
+def _with_needed(wanted: tuple[str, ...]) -> frozenset[str]:
     """The names of these packages and of what they need in turn, as they are installed here."""
     found, left = set[tuple[str, frozenset[str]]](), list(map(Requirement, wanted))
     while left:
@@ -297,7 +299,7 @@ def _with_needed(wanted: Iterable[str]) -> set[str]:
         except metadata.PackageNotFoundError:
             continue
         left += (each for each in needs if _is_needed(each, package.extras))
-    return {name for name, _ in found}
+    return frozenset(name for name, _ in found)
 
 
 def _is_needed(requirement: Requirement, extras: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """resize: what comes back for a picture, and what is said of one that is broken."""
 
 import zlib
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from struct import pack
@@ -38,8 +39,8 @@ def opened(data: bytes) -> Image.Image:
     [
         ((900, 1200), (450, 600)),
         ((1600, 600), (800, 300)),
-        ((5000, 500), (800, 80)),
-        ((5000, 700), (4286, 600)),
+        ((2000, 500), (800, 200)),
+        ((2000, 700), (1714, 600)),
         ((1, 9000), (1, 600)),
         ((9000, 1), (800, 1)),
     ],
@@ -113,8 +114,8 @@ def test_sixteen_bits_of_grey_stay_sixteen() -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF"])
 def test_what_is_transparent_stays_so_and_lends_no_colour(form: str) -> None:
-    image = Image.new("RGBA", (900, 3000), (0, 255, 0, 0))
-    image.paste((255, 0, 0, 255), (0, 0, 450, 3000))
+    image = Image.new("RGBA", (300, 1000), (0, 255, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 150, 1000))
     options = {"lossless": True} if form == "WEBP" else {}
     small = opened(resize(saved(image, form, **options))).convert("RGBA")
     assert small.getpixel((170, 300))[3] == 0  # type: ignore[index]  # a pixel of four bands
@@ -181,7 +182,9 @@ def test_webp_is_the_same_where_libwebp_is_not_found(monkeypatch: pytest.MonkeyP
     assert distance(scaled, opened(resize(whole))) < 2
 
 
-@pytest.mark.parametrize("quality", [0, 1, 5, 20, 60])
+@pytest.mark.parametrize(
+    "quality", [0, 20, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 5, 60))]
+)
 def test_a_webp_does_not_become_larger(quality: int) -> None:
     noise = Image.effect_noise((101, 75), 60).resize((810, 605), 3).convert("RGB")
     whole = saved(noise, "WEBP", quality=quality)
@@ -221,11 +224,11 @@ def bomb(width: int, height: int, colour_type: int = 2) -> bytes:
         (bomb(17_800, 10_000), "17800 x 10000 pixels is over the limit of 120 megapixels"),
         (bomb(10_000, 7_000, colour_type=6), "7000 pixels is over the limit of 60 megapixels"),
         (bomb(60_000, 60_000), "60000 x 60000 pixels is over the limit"),
-        (picture((900, 1200))[:-500], "broken or cut short"),
+        (picture((90, 1200))[:-200], "broken or cut short"),
         (picture((100, 100))[:-200], "broken or cut short"),
         (picture((90, 1200), "PNG")[:2000], "broken or cut short"),
-        (picture((900, 1200), "GIF")[:-900], "broken or cut short"),
-        (picture((900, 1200), "WEBP")[:-900], "broken or cut short"),
+        (picture((90, 1200), "GIF")[:-900], "broken or cut short"),
+        (picture((90, 1200), "WEBP")[:-200], "broken or cut short"),
     ],
     ids=lambda value: "" if isinstance(value, str) else f"{value[:4]!r}-{len(value)}",
 )
@@ -295,7 +298,7 @@ def test_a_png_with_a_byte_changed_anywhere_is_refused() -> None:
 @settings(max_examples=depth(150))
 @given(st.data())
 def test_a_damaged_picture_is_resized_or_refused(data: st.DataObject) -> None:
-    whole = bytearray(data.draw(st.sampled_from(SEEDS)))
+    whole = bytearray(data.draw(st.sampled_from(_seeds())))
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):
         whole[place] ^= data.draw(st.integers(1, 255))
     try:
@@ -304,6 +307,7 @@ def test_a_damaged_picture_is_resized_or_refused(data: st.DataObject) -> None:
         assert "\n" not in str(error)
 
 
+@cache
 def _seeds() -> list[bytes]:
     """Small pictures with all that a file may hold: a profile, EXIF, a palette, frames, scans."""
     exif = Image.Exif()
@@ -319,6 +323,3 @@ def _seeds() -> list[bytes]:
         saved(tall.convert("RGBA"), "WEBP", lossless=True, exif=exif),
         *(saved(tall, form, save_all=True, append_images=[tall]) for form in ("GIF", "WEBP")),
     ]
-
-
-SEEDS = _seeds()

@@ -1,0 +1,23 @@
+"""Fleets are deployed to from this tree, which no test changes."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from provision.fleet import desired_state
+from provision.release.build import Artifact, Target, built_release
+
+_found: dict[tuple[Target, tuple[str, ...]], Artifact] = {}
+
+
+@pytest.fixture(autouse=True)
+def _release_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which release this tree makes: to find that, every file of it is read."""
+    monkeypatch.setattr(desired_state, "built_release", _find_release)
+
+
+def _find_release(target: Target, extras: Sequence[str]) -> Artifact | None:
+    key = (target, tuple(extras))
+    if key not in _found and (artifact := built_release(target, extras=extras)):
+        _found[key] = artifact
+    return _found.get(key)
