@@ -2,12 +2,13 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from itertools import chain, groupby
+from itertools import chain, count, groupby
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,16 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"cannot run here, and with CI=true all must: {report.longrepr}"
     return report
+
+
+_folder_numbers = count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, which looks through the folders of all earlier tests for a free number."""
+    name = re.sub(r"\W", "_", request.node.name)[:27]  # paths of sockets are short
+    return tmp_path_factory.mktemp(f"{name}{next(_folder_numbers)}", numbered=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ def _release_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desired_state, "built_release", _find_release)
 
 
-def _find_release(target: Target, extras: Sequence[str]) -> Artifact | None:
+def _find_release(target: Target, extras: Sequence[str] = ()) -> Artifact | None:
     key = (target, tuple(extras))
     if key not in _found and (artifact := built_release(target, extras=extras)):
         _found[key] = artifact
