@@ -28,7 +28,9 @@ PEERS = {
     "faketime": "faketime",  # sets a server's clock
     "promtool": "prometheus",  # reads our metrics
     "prometheus-alertmanager": "prometheus-alertmanager",
-    "chromium": "chromium",  # looks at the dashboard
+    "prometheus-node-exporter": "prometheus-node-exporter",
+    "chromium": "chromium",  # looks at the dashboard, with
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
     "/usr/lib/postgresql": "postgresql",
     "redis-server": "redis-server",
     "/usr/sbin/mariadbd": "mariadb-server",

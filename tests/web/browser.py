@@ -17,8 +17,19 @@ from typing import Any
 
 from PIL import Image
 
-COLORS = 128  # of a picture, which takes a third of the bytes then
 CHROMIUM = shutil.which("chromium")
+MAX_HEIGHT = 1400  # pixels, of a picture
+# Pages look the same whatever fonts this machine has.
+FONTS = """\
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><dir>/usr/share/fonts/truetype/dejavu</dir><cachedir prefix="xdg">fonts</cachedir>
+<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>
+<match target="font">
+  <edit name="hinting" mode="assign"><bool>false</bool></edit>
+  <edit name="antialias" mode="assign"><bool>true</bool></edit>
+  <edit name="rgba" mode="assign"><const>none</const></edit>
+</match></fontconfig>
+"""
 ARGUMENTS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
     *("--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", "--hide-scrollbars"),
@@ -87,6 +98,16 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    def accessible_nodes(self) -> list[dict[str, Any]]:
+        """What a screen reader is told of the page: each node's role, name and properties."""
+        nodes = []
+        for each in self._send("Accessibility.getFullAXTree")["nodes"]:
+            if not each["ignored"]:
+                node = {pair["name"]: pair["value"].get("value") for pair in each["properties"]}
+                node |= {name: each.get(name, {}).get("value", "") for name in ("role", "name")}
+                nodes.append(node)
+        return nodes
+
     def press(self, key: str) -> None:
         """Press and release a key."""
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
@@ -104,15 +125,15 @@ class Browser:
         """Move the pointer."""
         self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
-    def screenshot(self, path: Path) -> None:
-        """Save a picture of the whole page."""
+    def screenshot(self) -> Image.Image:
+        """A picture of the page, or if it is long, of its beginning."""
         size = self._send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        height = min(size["height"], MAX_HEIGHT)
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": height, "scale": 1}
         picture = self._send(
             "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
         )
-        drawn = Image.open(BytesIO(base64.b64decode(picture["data"])))
-        drawn.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+        return Image.open(BytesIO(base64.b64decode(picture["data"]))).convert("RGB")
 
     def _await_load(self) -> None:
         while not self._loaded:
@@ -162,6 +183,8 @@ def running_browser() -> Iterator[Browser]:
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        fonts = Path(folder) / "fonts.conf"
+        fonts.write_text(FONTS)
         # The protocol is on descriptors 3 and 4; sh of Debian knows only those below 10.
         script = f'exec "$@" 3<&{to_read} 4>&{from_write}'
         command = ["bash", "-c", script, "bash", CHROMIUM, *ARGUMENTS, f"--user-data-dir={folder}"]
@@ -169,7 +192,7 @@ def running_browser() -> Iterator[Browser]:
             command,
             pass_fds=(to_read, from_write),
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": folder, "TZ": "UTC"},
+            env={**os.environ, "HOME": folder, "TZ": "UTC", "FONTCONFIG_FILE": str(fonts)},
         )
         os.close(to_read)
         os.close(from_write)

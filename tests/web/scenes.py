@@ -6,11 +6,15 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gearman_py import AdminClient, Client, Worker, WorkerJob
 from gearman_py.admin.answers import FunctionStats
@@ -30,6 +34,8 @@ FUNCTIONS = {
     "report.pdf": (0.4, 0.3),
     "invoice.export": (0.2, 0.2),
 }
+TROUBLE = {"mail.send": "fails", "resize": "hangs"}
+LONG = "picture-4711"  # the unique of a job that runs for long
 HOSTS = (  # with pool and release
     ("web1", "pages", "4f2a9c17d0b3"),
     ("web2", "pages", "4f2a9c17d0b3"),
@@ -37,63 +43,94 @@ HOSTS = (  # with pool and release
 )
 
 
+Reach = Callable[[JobServer], str]
+ADDRESS: Reach = attrgetter("address")
+"""Where the dashboard asks a job server."""
+
+
+@dataclass
+class Scene:
+    """A fleet and its dashboard. ``addresses``: of the job servers that answer, by name."""
+
+    site: Site
+    addresses: dict[str, str]
+
+
+class Fleet(Protocol):
+    """A context in which jobs came for so many ``seconds``."""
+
+    def __call__(
+        self, folder: Path, seconds: float = ..., reach: Reach = ...
+    ) -> AbstractContextManager[Scene]: ...
+
+
 @contextmanager
-def empty_fleet(folder: Path) -> Iterator[Site]:
+def empty_fleet(folder: Path, seconds: float = 0, reach: Reach = ADDRESS) -> Iterator[Scene]:
     """One job server that has not been used."""
     with ExitStack() as stack:
-        server = _start(stack, folder, "one")
-        yield stack.enter_context(_site(folder, [server]))
+        server = _start(stack, folder, "jobs1")
+        yield stack.enter_context(_scene(folder, {"jobs1": server}, reach))
 
 
 @contextmanager
-def healthy_fleet(folder: Path) -> Iterator[Site]:
+def healthy_fleet(folder: Path, seconds: float = 4, reach: Reach = ADDRESS) -> Iterator[Scene]:
     """Two job servers with workers for everything, and jobs."""
     with ExitStack() as stack:
-        servers = [_start(stack, folder, name) for name in ("one", "two")]
-        write_past(folder / "history", trouble=False)
+        servers = {name: _start(stack, folder, name) for name in ("jobs1", "jobs2")}
+        write_past(folder / "history", time.time())
         write_deploys(folder / "runs.jsonl", trouble=False)
-        _start_workers(stack, servers, [*FUNCTIONS])
+        for host in HOSTS:
+            _start_worker(stack, servers, host, [*FUNCTIONS])
         _set_schedules(servers)
-        site = stack.enter_context(_site(folder, servers))
-        with Client([server.address for server in servers]) as client:
-            for number in range(8):
-                for name, (rate, _) in FUNCTIONS.items():
-                    for part in range(math.ceil(rate / 2)):
-                        client.do_background(name, f"{number}", unique=f"{name}-{number}-{part}")
-                time.sleep(0.5)
+        scene = stack.enter_context(_scene(folder, servers, reach))
+        with Client([*scene.addresses.values()]) as client:
             client.do_background("report.pdf", '{"month": "2026-11"}', at=time.time() + 7200)
-            client.do_background("resize", "hold", unique="picture-4711")
-            await_true(lambda: site.page("/").panels["Waiting"] == "0")
-            await_true(lambda: "picture-4711" in site.page("/jobs?state=running").text)
-            yield site
+            client.do_background("resize", '{"width": 640}', unique=LONG)
+            submit_jobs(client, seconds)
+            await_true(lambda: scene.site.page("/").panels["Waiting"] == "0")
+            await_true(lambda: LONG in scene.site.page("/jobs?state=running").text)
+            yield scene
 
 
 @contextmanager
-def burning_fleet(folder: Path) -> Iterator[Site]:
-    """A job server is down, a function has no workers, another fails, another is too slow."""
+def burning_fleet(folder: Path, seconds: float = 1, reach: Reach = ADDRESS) -> Iterator[Scene]:
+    """A job server is down, a function has no workers, another fails, and another stands still."""
     with ExitStack() as stack:
-        servers = [_start(stack, folder, name) for name in ("one", "two", "three")]
-        write_past(folder / "history", trouble=True)
+        servers = {name: _start(stack, folder, name) for name in ("jobs1", "jobs2", "jobs3")}
+        write_past(folder / "history", time.time())
         write_deploys(folder / "runs.jsonl", trouble=True)
-        _start_workers(stack, servers[:2], [name for name in FUNCTIONS if name != "report.pdf"])
-        with Client([server.address for server in servers[:2]]) as client:
-            for number in range(340):
-                text = f'{{"report": {number}, "format": "pdf"}}'
-                client.do_background("report.pdf", text, unique=f"report-{number}")
-        site = stack.enter_context(_site(folder, servers))
-        site.await_round()
-        with Client([server.address for server in servers[:2]]) as client:
-            for number in range(40):
-                client.do_background("mail.send", "fail" if number % 3 else "", unique=f"m{number}")
-            for number in range(900):
-                client.do_background("resize", "hold", unique=f"picture-{number}")
-            servers[2].stop()
-            await_true(lambda: "has not answered" in site.page("/").text)
-            yield site
+        _set_schedules(servers)
+        up = {name: servers[name] for name in ("jobs1", "jobs2")}
+        *others, last = HOSTS
+        works = [name for name in FUNCTIONS if name not in ("report.pdf", "resize")]
+        for host in others:
+            _start_worker(stack, up, host, works, in_trouble=True)
+        _start_worker(stack, up, last, ["resize"], in_trouble=True)
+        scene = stack.enter_context(_scene(folder, servers, reach))
+        scene.site.await_round()
+        servers["jobs3"].stop()
+        del scene.addresses["jobs3"]
+        with Client([*scene.addresses.values()]) as client:
+            submit_jobs(client, seconds)
+            await_true(lambda: "has not answered" in scene.site.page("/").text)
+            yield scene
 
 
-def _set_schedules(servers: list[JobServer]) -> None:
-    one, two = (AdminClient(server.address) for server in servers)
+def submit_jobs(client: Client, seconds: float) -> None:
+    """Submit jobs of each function at its rate."""
+    began, counts = time.monotonic(), Counter[str]()
+    while (passed := time.monotonic() - began) < seconds:
+        for name, (rate, _) in FUNCTIONS.items():
+            while counts[name] < rate * passed:
+                counts[name] += 1
+                number = 4000 + counts[name]
+                workload = f'{{"customer": {number % 7}, "number": {number}}}'
+                client.do_background(name, workload, unique=f"{name}-{number}")
+        time.sleep(0.1)  # jobs come at a rate
+
+
+def _set_schedules(servers: Mapping[str, JobServer]) -> None:
+    one, two, *_ = (AdminClient(server.address) for server in servers.values())
     with one, two:
         one.schedule("hourly index", "0 * * * *", "search.index")
         one.schedule("nightly report", "30 2 * * *", "report.pdf", zone="Europe/Berlin")
@@ -106,15 +143,18 @@ def _set_schedules(servers: list[JobServer]) -> None:
 def _start(stack: ExitStack, folder: Path, name: str) -> JobServer:
     (folder / name).mkdir()
     server = JobServer(folder / name)
-    server.start()
+    server.start("--job-handle-prefix", f"H:{name}")
     stack.callback(server.stop)
     return server
 
 
-def _site(folder: Path, servers: list[JobServer]) -> AbstractContextManager[Site]:
-    hosts = ",".join(server.address for server in servers)
+@contextmanager
+def _scene(folder: Path, servers: Mapping[str, JobServer], reach: Reach) -> Iterator[Scene]:
+    hosts = ",".join(map(reach, servers.values()))
+    names = [word for name in servers for word in ("--name", name)]
     files = ("--history", str(folder / "history"), "--deploys", str(folder / "runs.jsonl"))
-    return running_site(folder, "-h", hosts, *files)
+    with running_site(folder, "-h", hosts, *names, *files) as site:
+        yield Scene(site, {name: server.address for name, server in servers.items()})
 
 
 def write_deploys(path: Path, *, trouble: bool) -> None:
@@ -141,64 +181,65 @@ def write_deploys(path: Path, *, trouble: bool) -> None:
             file.write(json.dumps({**common, **entry, **run}) + "\n")
 
 
-def _start_workers(stack: ExitStack, servers: list[JobServer], functions: list[str]) -> None:
+def _start_worker(
+    stack: ExitStack,
+    servers: Mapping[str, JobServer],
+    host: tuple[str, str, str],
+    functions: Sequence[str],
+    *,
+    in_trouble: bool = False,
+) -> None:
     over = threading.Event()
-    for number, (host, pool, release) in enumerate(HOSTS):
-        worker = Worker(
-            [server.address for server in servers],
-            client_id=f"{host}:{2301 + 17 * number},pool={pool},app=shop,release={release}",
-            concurrency=4,
-        )
-        for name in functions:
-            seconds = FUNCTIONS[name][1]
-
-            def work(job: WorkerJob, seconds: float = seconds) -> bytes:
-                if job.workload == b"fail":
-                    job.fail("the mail server refuses us")
-                over.wait(None if job.workload == b"hold" else seconds / 10)
-                return b"done"
-
-            worker.function(name)(work)
-        stack.enter_context(running(worker))
+    name, pool, release = host
+    worker = Worker(
+        [server.address for server in servers.values()],
+        client_id=f"{name}:2301,pool={pool},app=shop,release={release}",
+        concurrency=4,
+    )
+    for function in functions:
+        trouble = TROUBLE.get(function, "") if in_trouble else ""
+        worker.function(function)(partial(_work, over, FUNCTIONS[function][1], trouble))
+    stack.enter_context(running(worker))
     stack.callback(over.set)
 
 
-def write_past(path: Path, *, trouble: bool) -> None:
-    """8 days of history, as if there had been jobs; ``trouble`` began 20 minutes ago."""
-    now = time.time()
+def _work(over: threading.Event, seconds: float, trouble: str, job: WorkerJob) -> bytes:
+    if trouble == "fails" and not job.unique.endswith(("0", "1", "2")):
+        job.fail("the mail server refuses us")
+    over.wait(None if trouble == "hangs" or job.unique == LONG else seconds)
+    return b"done"
+
+
+def write_past(path: Path, until: float) -> None:
+    """8 days of history, as if there had been jobs."""
     random_ = random.Random(4711)  # noqa: S311  # the same in each run
     history = History(path)
     moments = [
-        *range(int(now - 8 * DAY), int(now - HOUR), 600),
-        *range(int(now - HOUR), int(now), 15),
+        *range(int(until - 8 * DAY), int(until - HOUR), 600),
+        *range(int(until - HOUR), int(until), 15),
     ]
     for moment, following in itertools.pairwise(moments):
-        burning = trouble and now - moment < 1200
         stats, news = {}, {}
+        day = 1 + 0.5 * math.sin(2 * math.pi * (moment - until) / DAY)
         for name, (rate, run) in FUNCTIONS.items():
-            seconds = following - moment
-            day = 1 + 0.5 * math.sin(2 * math.pi * moment / DAY) + random_.uniform(-0.15, 0.15)
-            accepted = round(rate * day * seconds)
-            slow = burning and name in ("resize", "report.pdf")
-            done = 0 if slow else accepted
-            failed = round(done * (0.6 if burning and name == "mail.send" else 0.002))
-            waiting = round((1200 - now + moment) * rate / 8) if slow else random_.randrange(4)
+            count = round(rate * (day + random_.uniform(-0.15, 0.15)) * (following - moment))
+            failed = round(count * 0.002)
+            waiting = int(random_.random() < 0.05)
             news[name] = Counters(
-                accepted=accepted,
-                started=done,
-                completed=done - failed,
+                accepted=count,
+                started=count,
+                completed=count - failed,
                 failed=failed,
-                wait_seconds=done * random_.uniform(0.01, 0.03),
-                run_seconds=done * run * random_.uniform(0.8, 1.2),
+                wait_seconds=count * random_.uniform(0.002, 0.006),
+                run_seconds=count * run * random_.uniform(0.8, 1.2),
             )
-            gone = burning and name == "report.pdf"
             stats[name] = FunctionStats(
-                *(name, waiting + 1, 1, waiting, 0, 0 if gone else 12),
-                oldest_seconds=1200 - now + moment if slow else random_.uniform(0, 0.3),
+                *(name, waiting + 1, 1, waiting, 0, 24),
+                oldest_seconds=waiting * random_.random() / 4,
             )
         total = FunctionStats(
             *("", sum(row.jobs for row in stats.values()), round(6 * day)),
-            *(sum(row.waiting for row in stats.values()), 0, 2 if burning else 3),
+            *(sum(row.waiting for row in stats.values()), 0, 3),
             oldest_seconds=max(row.oldest_seconds for row in stats.values()),
         )
         history.record(moment, stats, total, news, {})

@@ -150,17 +150,33 @@ class Site:
 def running_site(folder: Path, *options: str, host: str = "127.0.0.1") -> Iterator[Site]:
     """gearman-web with these options on a free port; its log in folder."""
     port = reserve_port()
-    log = folder / "web.log"
     words = ["--interval", "1", "--web-port", str(port), *options]
+    scheme = "https" if "--tls-key" in options else "http"
+    with _served(folder, f"{scheme}://{host}:{port}", [*OUR_WEB, *words]) as site:
+        yield site
+
+
+@contextmanager
+def still_site(folder: Path, scene: str) -> Iterator[Site]:
+    """The dashboard as it was when a scene was recorded: see still.py."""
+    port = reserve_port()
+    command = [sys.executable, "-m", "tests.web.still", scene, str(port)]
+    with _served(folder, f"http://127.0.0.1:{port}", command, TZ="UTC") as site:
+        yield site
+        assert "not recorded" not in (told := site.log.read_text()), told
+
+
+@contextmanager
+def _served(folder: Path, address: str, command: list[str], **environment: str) -> Iterator[Site]:
+    log = folder / "web.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*OUR_WEB, *words], stderr=file, stdin=subprocess.DEVNULL, env={**os.environ}
+            command, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
         )
-    scheme = "https" if "--tls-key" in options else "http"
     try:
         await_true(lambda: "serves " in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
-        yield Site(f"{scheme}://{host}:{port}", process, log)
+        yield Site(address, process, log)
     finally:
         process.terminate()
         try:

@@ -1,8 +1,7 @@
 """The pages in a real browser: every link, every width, by keyboard, with script and without."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from tests.job_servers import JobServer
 from tests.waiting import await_true
 from tests.web.browser import CHROMIUM, Browser, running_browser
 from tests.web.operators import log_in
-from tests.web.scenes import burning_fleet, empty_fleet, healthy_fleet
+from tests.web.scenes import Fleet, burning_fleet, empty_fleet, healthy_fleet
 from tests.web.site import Site, running_site
 from tests.web.test_access import PASSWORD, add_user
 
@@ -91,9 +90,10 @@ def visit_all(browser: Browser, site: Site, width: int, most: int) -> set[str]:
 
 @pytest.mark.parametrize("fleet", [empty_fleet, healthy_fleet, burning_fleet])
 def test_every_page_can_be_reached_and_is_whole(
-    calm: Browser, fleet: Callable[[Path], AbstractContextManager[Site]], tmp_path: Path
+    calm: Browser, fleet: Fleet, tmp_path: Path
 ) -> None:
-    with fleet(tmp_path) as site:
+    with fleet(tmp_path) as scene:
+        site = scene.site
         seen = visit_all(calm, site, 1280, 3)
         paths = {address.removeprefix(site.address).partition("?")[0] for address in seen}
         assert {"/", "/functions", "/jobs", "/workers", "/servers"} <= paths
