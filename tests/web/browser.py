@@ -99,7 +99,7 @@ class Browser:
         return answer["result"].get("value")
 
     def accessible_nodes(self) -> list[dict[str, Any]]:
-        """What a screen reader is told of the page: each node's role, name and properties."""
+        """What a screen reader gets to know of the page: each node's role, name and properties."""
         nodes = []
         for each in self._send("Accessibility.getFullAXTree")["nodes"]:
             if not each["ignored"]:
