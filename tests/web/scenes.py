@@ -57,7 +57,7 @@ class Scene:
 
 
 class Fleet(Protocol):
-    """A context in which jobs came for so many ``seconds``."""
+    """A context in which jobs come for ``seconds`` first."""
 
     def __call__(
         self, folder: Path, seconds: float = ..., reach: Reach = ...
