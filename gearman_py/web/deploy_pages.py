@@ -1,6 +1,7 @@
 """The page of deploys: what was done to the hosts, by whom, as they remember it."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,8 +13,13 @@ from gearman_py.web.deploy_records import ReadDeploys, ToldDeploys
 from gearman_py.web.listing import Query, cut_page
 from gearman_py.web.login import Render
 
-MAX_TEXT = 300  # characters: a host may tell anything
+# A host may tell anything.
+MAX_TEXT = 300  # characters
 MAX_HOSTS = 1000
+MAX_MOVES = 50
+MAX_CHANGES = 10**6
+AHEAD = 3600.0  # seconds by which a host's clock may be ahead
+PATIENCE = 10.0  # seconds for which a page waits for hosts
 
 
 class Deploy(NamedTuple):
@@ -37,27 +43,32 @@ class Deploy(NamedTuple):
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> "Deploy":
         """From an entry of a history; what makes no sense in it is left out."""
-        try:
-            at = datetime.fromisoformat(str(entry.get("at", ""))).timestamp()
-        except (ValueError, OverflowError):
-            at = 0.0
         apps = entry.get("apps")
         moves = [(entry.get("app", ""), entry), *(apps.items() if isinstance(apps, dict) else ())]
         changes = entry.get("changes")
         hosts = entry.get("hosts")
         return cls(
-            at,
+            _moment(entry.get("at")),
             _text(entry.get("who")),
             _text(entry.get("doing")),
             tuple(map(_text, hosts[:MAX_HOSTS])) if isinstance(hosts, list) else (),
             tuple(
                 (_text(app), _text(move.get("release")), _text(move.get("from")))
-                for app, move in moves
+                for app, move in moves[:MAX_MOVES]
                 if isinstance(move, Mapping)
             ),
-            changes if isinstance(changes, int) else 0,
+            changes if isinstance(changes, int) and 0 <= changes <= MAX_CHANGES else 0,
             _text(entry.get("result")),
         )
+
+
+def _moment(value: object) -> float:
+    """A time that has come, or nearly; 0 for what is not one: it does not stay on top."""
+    try:
+        at = datetime.fromisoformat(str(value)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+    return at if 0 < at <= time.time() + AHEAD else 0.0
 
 
 def _text(value: object) -> str:
@@ -70,10 +81,12 @@ class DeployPages:
     def __init__(self, read: ReadDeploys | None, render: Render) -> None:
         self._read = read
         self._render = render
+        self._told = ToldDeploys(())
+        self._reading: asyncio.Task[ToldDeploys] | None = None
 
     async def deploys(self, request: Request) -> Response:
         query = Query.of("/deploys", request.query_params)._replace(sort="", reverse=False)
-        told = await asyncio.to_thread(self._read) if self._read else ToldDeploys(())
+        told = await self._ask(self._read) if self._read else self._told
         found = [
             deploy
             for deploy in map(Deploy.from_entry, told.entries)
@@ -88,6 +101,21 @@ class DeployPages:
             failures=told.failures,
             is_told=self._read is not None,
         )
+
+    async def _ask(self, read: ReadDeploys) -> ToldDeploys:
+        """What is known now, or if a host takes long, what was known before.
+
+        However many ask, one thread reads: the others are needed to write the history.
+        """
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(asyncio.to_thread(read))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._told = await asyncio.shield(self._reading)
+        except TimeoutError:
+            late = f"This is older: not all has been read within {PATIENCE:.0f} s."
+            return ToldDeploys(self._told.entries, [late])
+        return self._told
 
 
 def _names(deploy: Deploy) -> tuple[str, ...]:

@@ -37,5 +37,5 @@ def read_records(path: Path) -> ToldDeploys:
 def _parse(line: bytes) -> object:
     try:
         return json.loads(line)
-    except ValueError:  # of the line that was cut, or of one that is being written
+    except (ValueError, RecursionError):  # such as of the line that was cut
         return None

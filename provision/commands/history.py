@@ -22,6 +22,7 @@ from provision.report.folding import fold_names
 from provision.resources.base import Answers
 from provision.wording import format_count
 
+MOST_ASKED = int(PAST_RUNS[-1])  # entries of a host; one that lies may tell more
 BY_WHOM = ("run", "who", "doing")
 TOLD_ALIKE = (*BY_WHOM, "result", "release", "from", "apps")  # by hosts that are told in one row
 
@@ -66,7 +67,8 @@ def rows_of_runs(found: dict[str, Answers]) -> Rows:
     """One row for each run and how it went, with the hosts that tell it so."""
     runs: dict[tuple[str, ...], dict[str, Any]] = {}
     for host, entry in _all_entries(found):
-        key = tuple(str(entry.get(name)) for name in TOLD_ALIKE)
+        day = str(entry.get("at"))[:10]  # a host that gives another dates its own row alone
+        key = (day, *(str(entry.get(name)) for name in TOLD_ALIKE))
         row = runs.setdefault(key, {**entry, "hosts": [], "changes": 0})
         row["hosts"].append(host)
         row["changes"] += int(entry.get("changes", 0))
@@ -80,7 +82,7 @@ def rows_of_runs(found: dict[str, Answers]) -> Rows:
 def _all_entries(found: dict[str, Answers]) -> Iterator[tuple[str, dict[str, Any]]]:
     for host, answers in found.items():
         known = answers[PAST_RUNS]
-        entries = [] if isinstance(known, Unknown) else known
+        entries = [] if isinstance(known, Unknown) else known[-MOST_ASKED:]
         runs: dict[object, list[dict[str, Any]]] = {}
         for number, entry in enumerate(entries):
             runs.setdefault(entry.get("run", number), []).append(entry)

@@ -9,8 +9,10 @@ import pytest
 
 from provision.commands import history as past
 from provision.commands.facts import facts
+from provision.commands.fleet_history import FleetHistory
 from provision.fleet import pool as hosts
 from provision.fleet.pool import describe_operator
+from provision.inventory import load as inventory
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.remote.messages import Answer, Question
@@ -203,3 +205,23 @@ def test_who_did_what_is_told_of_a_host_as_it_says_alone(
         *("invoke retire", "a: 1-old, 1 change, ok"),
         *("invoke deploy", "b: 1-old, 1 change, ok"),
     ]
+
+
+@attack(
+    "compromised host", "hide the run of all hosts by another date, and below others", "mended"
+)
+def test_a_host_that_lies_has_rows_of_its_own_and_no_more_than_others(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
+    run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
+    entry = {**run, "release": "1-old", "from": None, "result": "ok", "changes": 1}
+    false = [{**entry, "run": str(number)} for number in range(10_000)]
+    histories = {"a": [*false, {**entry, "at": "2097-01-01"}], "b": [entry]}
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Asked([3, 11, 2], histories[host.name]))
+
+    told = FleetHistory(inventory.load(tmp_path).hosts, connect).read()
+    assert not told.failures
+    assert len(told.entries) == 50 + 1
+    (row,) = [each for each in told.entries if "b" in each["hosts"]]
+    assert (row["at"], row["hosts"], row["changes"]) == (run["at"], ["b"], 1)
