@@ -207,9 +207,7 @@ def test_who_did_what_is_told_of_a_host_as_it_says_alone(
     ]
 
 
-@attack(
-    "compromised host", "hide the run of all hosts by another date, and below others", "mended"
-)
+@attack("compromised host", "hide the run of all hosts by another date, and below others", "mended")
 def test_a_host_that_lies_has_rows_of_its_own_and_no_more_than_others(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
     run = {"run": "1", "at": "2026-11-23T10:00:00+00:00", "who": "ana", "doing": "invoke deploy"}
