@@ -63,7 +63,7 @@ class Deploy(NamedTuple):
 
 
 def _moment(value: object) -> float:
-    """A time that has come, or nearly; 0 for what is not one: it does not stay on top."""
+    """A time that has come, or nearly; 0 for others: they do not stay on top."""
     try:
         at = datetime.fromisoformat(str(value)).timestamp()
     except (ValueError, OverflowError):
