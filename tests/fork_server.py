@@ -23,7 +23,9 @@ from importlib import import_module
 from typing import Any
 
 REQUEST_LIMIT = 1 << 18  # bytes, of arguments and environment
-LATE = ("shutil", "encodings.idna", "uvloop")  # what commands import only as they run
+# What commands import only as they run.
+LATE = ("shutil", "encodings.idna", "uvloop")
+LATE_OF_WEB = ("jinja2", "uvicorn", "gearman_py.web.app")
 
 
 def serve_requests(control: socket.socket) -> tuple[bytes, list[int]]:
@@ -127,7 +129,7 @@ def run_to_end(main: Callable[[], int | None]) -> None:
 if __name__ == "__main__":
     control = socket.socket(fileno=int(sys.argv[1]))
     program = import_module(name := sys.argv[2])
-    for late in LATE:
+    for late in (*LATE, *(LATE_OF_WEB if name == "gearman_py.cli.web" else ())):
         with suppress(ImportError):
             import_module(late)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us ignored it

@@ -8,18 +8,19 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import Any
 
+from tests.forked import start_tool
 from tests.ports import reserve_port
 from tests.waiting import await_true
-
-OUR_WEB = [sys.executable, "-m", "gearman_py.cli.web"]
 
 
 class Document(HTMLParser):
@@ -152,7 +153,7 @@ def running_site(folder: Path, *options: str, host: str = "127.0.0.1") -> Iterat
     port = reserve_port()
     words = ["--interval", "1", "--web-port", str(port), *options]
     scheme = "https" if "--tls-key" in options else "http"
-    with _served(folder, f"{scheme}://{host}:{port}", [*OUR_WEB, *words]) as site:
+    with _served(folder, f"{scheme}://{host}:{port}", partial(start_tool, "web", *words)) as site:
         yield site
 
 
@@ -161,18 +162,20 @@ def still_site(folder: Path, scene: str) -> Iterator[Site]:
     """The dashboard as it was when a scene was recorded: see still.py."""
     port = reserve_port()
     command = [sys.executable, "-m", "tests.web.still", scene, str(port)]
-    with _served(folder, f"http://127.0.0.1:{port}", command, TZ="UTC") as site:
+    start = partial(subprocess.Popen, command, env={**os.environ, "TZ": "UTC"})
+    with _served(folder, f"http://127.0.0.1:{port}", start) as site:
         yield site
         assert "not recorded" not in (told := site.log.read_text()), told
 
 
+Start = Callable[..., subprocess.Popen[Any]]
+
+
 @contextmanager
-def _served(folder: Path, address: str, command: list[str], **environment: str) -> Iterator[Site]:
+def _served(folder: Path, address: str, start: Start) -> Iterator[Site]:
     log = folder / "web.log"
     with log.open("w") as file:
-        process = subprocess.Popen(
-            command, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
-        )
+        process = start(stderr=file, stdin=subprocess.DEVNULL)
     try:
         await_true(lambda: "serves " in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()

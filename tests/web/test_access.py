@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from gearman_py.web.sessions import MAX_FAILURES, MAX_SESSIONS, LoginLimit, Sessions
 from tests.attacks import attack
+from tests.forked import run_text, run_tool
 from tests.job_servers import JobServer
-from tests.web.site import OUR_WEB, Site, running_site
+from tests.waiting import LIMIT
+from tests.web.site import Site, running_site
 
 PASSWORD = "correct horse"  # noqa: S105  of a test
 
@@ -29,9 +32,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServer]:
 
 def add_user(path: Path, name: str, *options: str, password: str = PASSWORD) -> str:
     """Add a user; return what was said."""
-    command = [*OUR_WEB, "--users", str(path), "--add-user", name, *options]
-    done = subprocess.run(command, input=f"{password}\n", capture_output=True, text=True)
-    return done.stderr
+    words = ("--users", str(path), "--add-user", name, *options)
+    line = f"{password}\n".encode()
+    return run_tool("web", *words, input=line, timeout=LIMIT, env=os.environ).stderr.decode()
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_other_sites_cannot_read_what_is_open_to_this_machine(
     ],
 )
 def test_what_would_be_open_to_others_is_refused_in_words(options: list[str], said: str) -> None:
-    done = subprocess.run([*OUR_WEB, *options], capture_output=True, text=True, timeout=120)
+    done = run_text("web", *options, timeout=LIMIT)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,7 +5,6 @@ import getpass
 import os
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from html import unescape
@@ -15,10 +14,11 @@ import pytest
 
 from gearman_py import AdminClient, Client, Worker, WorkerJob
 from gearman_py.testing import running
+from tests.forked import run_text
 from tests.job_servers import JobServer
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 from tests.web.operators import act, audit_of, await_function, fail_jobs, log_in, token_of
-from tests.web.site import OUR_WEB, Document, Site, running_site
+from tests.web.site import Document, Site, running_site
 
 pytestmark = pytest.mark.slow
 ODD = "a <b>&\"'é/?=%#"
@@ -264,9 +264,8 @@ def test_operators_alone_use_an_admin_socket(tmp_path: Path, users: Path) -> Non
 def test_an_admin_socket_that_makes_no_sense_is_refused(
     options: tuple[str, ...], message: str
 ) -> None:
-    done = subprocess.run(
-        [*OUR_WEB, "-h", "127.0.0.1:1", "--name", "one", *options], capture_output=True, text=True
-    )
+    words = ("-h", "127.0.0.1:1", "--name", "one", *options)
+    done = run_text("web", *words, timeout=LIMIT)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
