@@ -22,7 +22,7 @@ from tests.attacks import attack
 from tests.lab.dashboards import answers, invoke_web
 from tests.lab.hosts import INVENTORY, NETWORK, PASSWORD, SERVER, WORKER, root
 from tests.waiting import await_true
-from tests.web.site import Site
+from tests.web.site import Document, Site
 
 ROOT = Path(__file__).resolve().parents[2]
 YES = Options(yes=True)
@@ -82,6 +82,16 @@ def test_deploys_are_written_down_for_each_dashboard(lab: ModuleType, secured: P
     assert after != before
     assert (told["hosts"], told["changes"], told["result"]) == (["client1"], 1, "ok")
     assert after == root(lab, "server1", last)
+
+
+def test_workers_are_told_apart_by_pool_and_release(lab: ModuleType, secured: Path) -> None:
+    bob = Visitor(secured, PAGE, "bob")
+    await_true(lambda: "reverse" in bob.visit("/workers?by=pool"))
+    by_pool = Document(bob.said).row("reverse")
+    release = root(lab, "worker1", "basename $(readlink /opt/gearman/current)").strip()
+    assert (by_pool["Hosts"], by_pool["Releases"]) == (WORKER, release)
+    by_release = Document(bob.visit("/workers?by=release")).row(release)
+    assert "reverse" in by_release["Pools"]
 
 
 def log_in(folder: Path, password: str = PASSWORD) -> str:

@@ -18,11 +18,13 @@ import pytest
 from gearman_py import Client, JobFailed
 from provision.resources.sample_jobs import make_picture
 from tests.attacks import attack
+from tests.lab.dashboards import invoke_web
 from tests.lab.hosts import root
 from tests.lab.job_load import under_load
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_own_workers import Operator
 from tests.lab.test_upgrade import ROLLED_BACK, SERVER, invoke
+from tests.waiting import await_true
 
 PAUSE = 0.25  # seconds between jobs that come meanwhile: each makes pictures
 EXAMPLE = ROOT / "examples" / "thumbnails"
@@ -107,7 +109,7 @@ def deployed(operator: Operator, project: Project) -> Operator:
 
 
 def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
-    lab: ModuleType, operator: Operator, project: Project
+    lab: ModuleType, operator: Operator, project: Project, tmp_path: Path
 ) -> None:
     operator.says(WORKERS)
     operator.deploy()
@@ -123,6 +125,10 @@ def test_it_is_deployed_asked_moved_under_load_and_rolled_back(
     assert doctor.status == 0, doctor.said
     first = current(lab)
     assert first.startswith("thumbnails-")
+    with invoke_web(operator.folder, tmp_path) as site:
+        await_true(lambda: "thumbnails" in site.page("/workers?by=app").text)
+        worker = site.page("/workers?by=app").row("thumbnails")
+    assert (worker["Pools"], worker["Releases"]) == ("thumbnails", first)
     pid = main_pid(lab)
     assert root(lab, "worker1", f"readlink /proc/{pid}/exe").strip()
     line = root(lab, "worker1", f"tr '\\0' ' ' </proc/{pid}/cmdline")
