@@ -30,7 +30,7 @@ from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
 from tests.lab.hosts import manifest
 from tests.lab.operator_commands import ROOT
-from tests.lab.test_upgrade import root, tree
+from tests.lab.test_upgrade import Load, root, tree
 from tests.provision.small_wheels import locked_line, make_project, make_wheel
 
 ALL = os.environ.get("SUITES") == "all"
@@ -151,9 +151,12 @@ def test_units_are_as_shut_in_and_reload_on_every_distribution(
     assert root(mixed, host, "systemctl is-system-running").strip() == "running"
 
 
-def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_path: Path) -> None:
+def test_an_upgrade_gives_each_host_the_release_for_its_python(
+    fleet: Path, mixed: ModuleType, tmp_path: Path
+) -> None:
     ours = tree(tmp_path / "tree")
-    done = upgraded(ours, fleet, "--yes", "--settle", "0.5")
+    with under_load(mixed):
+        done = upgraded(ours, fleet, "--yes", "--settle", "0.5")
     assert done.returncode == 0, done.stdout
     assert f"{len(SUITES)} upgraded" in done.stdout
     runs = dict(re.findall(r"^(\S+) runs on (.+)$", done.stdout, re.MULTILINE))
@@ -163,6 +166,25 @@ def test_an_upgrade_gives_each_host_the_release_for_its_python(fleet: Path, tmp_
     done = upgraded(ours, fleet, "--yes", "--release", one)
     assert done.returncode == 3
     assert f"release {one} is for Python 3." in done.stdout
+
+    with under_load(mixed):
+        back = run_in(ours, "rollback", fleet, "--yes")
+    assert back.returncode == 0, back.stdout
+    assert f"{len(SUITES)} went back" in back.stdout
+    smoke = run_in(ours, "smoke", fleet)
+    assert smoke.returncode == 0, smoke.stdout
+
+
+@contextlib.contextmanager
+def under_load(lab: ModuleType) -> Iterator[None]:
+    """Clients of every host's job server, whose jobs are all answered, and right."""
+    loads = [Load(f"{addresses(lab)[host]}:4730") for host in SUITES]
+    with contextlib.ExitStack() as running:
+        for load in loads:
+            running.enter_context(load.running())
+        yield
+    assert [load.wrong for load in loads] == [[]] * len(SUITES)
+    assert all(load.latencies and load.resized for load in loads)
 
 
 def test_a_wheel_that_one_host_s_python_lacks_is_found_before_anything_changes(
@@ -193,8 +215,13 @@ def installed(lab: ModuleType) -> dict[str, dict[str, object]]:
 
 def upgraded(folder: Path, hosts: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """`invoke upgrade` from another tree than this one."""
+    return run_in(folder, "upgrade", hosts, *flags)
+
+
+def run_in(folder: Path, task: str, hosts: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """A task from the tree in ``folder``."""
     return subprocess.run(
-        [*INVOKE, "--search-root", folder, "upgrade", "--hosts", hosts, *flags],
+        [*INVOKE, "--search-root", folder, task, "--hosts", hosts, *flags],
         cwd=folder,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         stdout=subprocess.PIPE,

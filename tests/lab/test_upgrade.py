@@ -133,6 +133,7 @@ class Load:
     """Clients that have jobs done all the while: `reverse` and `resize` foreground, `wc`
     background."""
 
+    server: str = SERVER
     latencies: list[tuple[float, float]] = field(default_factory=list)  # when, seconds
     wrong: list[str] = field(default_factory=list)
     queued: int = 0
@@ -140,7 +141,7 @@ class Load:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def _foreground(self, number: int) -> None:
-        with Client(SERVER, timeout=60) as client:
+        with Client(self.server, timeout=60) as client:
             for job in range(1_000_000):
                 if self._over.wait(PAUSE):
                     return
@@ -155,7 +156,7 @@ class Load:
 
     def _pictures(self) -> None:
         sample = SAMPLES["resize"]
-        with Client(SERVER, timeout=60) as client:
+        with Client(self.server, timeout=60) as client:
             while not self._over.wait(PICTURE_PAUSE):
                 try:
                     wrong = sample.judge(client.do("resize", sample.workload()))
@@ -166,7 +167,7 @@ class Load:
                     self.wrong.append(f"resize: {wrong}")
 
     def _background(self) -> None:
-        with Client(SERVER, timeout=60) as client:
+        with Client(self.server, timeout=60) as client:
             while not self._over.wait(PAUSE):
                 client.submit("wc", b"line\n", background=True)
                 self.queued += 1
