@@ -37,6 +37,7 @@ from provision.fleet.kept_releases import tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
 from provision.fleet.needed_files import refuse_missing_files
 from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement, interrupted_deploy
+from provision.fleet.returned_workers import awaiting_workers
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -190,8 +191,7 @@ def _finish_group(
     servers = [each for each in left if changes_server(each)]
     left = [each for each in left if each not in servers]
     for place, server in enumerate(servers, 1):
-        step = _finish_workers if changes_workers(server) else _finish_host
-        run.for_each([server], partial(step, run))
+        run.for_each([server], partial(_finish_server, run))
         if not run.is_well(server):
             _skip(run, [*servers[place:], *left], [server.name])
             _tell_rolled_back(run, server)
@@ -257,6 +257,11 @@ def _record_end(run: Run, left: Iterable[HostRun]) -> None:
         for host_run in left:
             run.record(host_run)
             run.report.say(interrupted_deploy(host_run.name, host_run.answers[PAST_RUNS]))
+
+
+def _finish_server(run: Run, host_run: HostRun) -> None:
+    with awaiting_workers(host_run):
+        (_finish_workers if changes_workers(host_run) else _finish_host)(run, host_run)
 
 
 def _finish_workers(run: Run, host_run: HostRun) -> None:

@@ -33,6 +33,7 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.origin import left_releases, origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
 from provision.fleet.release_track import ReleaseTrack
+from provision.fleet.returned_workers import awaiting_workers
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Connect, Run
 from provision.fleet.waves import Waves
@@ -197,10 +198,8 @@ class Rollout:
         """Where an earlier rollback changed all hosts, and no more."""
         left = left_releases(self._run, self._origin, []) if self._blame else {}
         if left:
-            where, ids = (
-                fold_names([each.name for each in left]),
-                ", ".join(sorted({*left.values()})),
-            )
+            where = fold_names([each.name for each in left])
+            ids = ", ".join(sorted({*left.values()}))
             self._run.report.say(f"{where}: came from {ids} by a rollback that was interrupted")
             if self._run.confirm(f"Mark {ids} as bad there"):
                 lock_hosts(self._run)
@@ -234,7 +233,8 @@ class Rollout:
         try:
             if host_run.name not in self._before:
                 self._before[host_run.name] = note_what_runs(host_run)
-            host_run.finish_changes()
+            with awaiting_workers(host_run):
+                host_run.finish_changes()
             check_running(host_run, self._policy.settle)
         except ToolkitError as error:
             host_run.go_on()

@@ -1,5 +1,6 @@
 """Rolling upgrades of real hosts under load: good releases, and each kind of bad one."""
 
+import math
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ BEGAN = "systemctl show --property=ActiveEnterTimestampMonotonic,NRestarts gearm
 PAUSE = 0.05  # seconds between two of them: without, load takes all that the upgrade leaves
 PICTURE_PAUSE = 0.5  # seconds between two pictures, each of which takes as much CPU as 100 jobs
 PROBE_PAUSE = 0.02  # seconds between two looks at a job server that is upgraded
+PROBES = 200  # before it is
 
 
 def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
@@ -128,6 +130,11 @@ def done(lab: ModuleType, function: str) -> int:
     return total
 
 
+def p99(found: Sequence[float]) -> float:
+    """What one of a hundred reaches, or more."""
+    return statistics.quantiles(found, n=100)[98]
+
+
 @dataclass
 class Load:
     """Clients that have jobs done all the while: `reverse` and `resize` foreground, `wc`
@@ -187,8 +194,7 @@ class Load:
 
     def p99(self, begin: float, end: float) -> float:
         """Milliseconds that one of a hundred jobs begun in that time took, or longer."""
-        found = [seconds for began, seconds in self.latencies if begin <= began < end]
-        return 1000 * statistics.quantiles(found, n=100)[98]
+        return p99([1000 * seconds for began, seconds in self.latencies if begin <= began < end])
 
 
 def upgraded_under_load(
@@ -322,11 +328,35 @@ def test_an_upgrade_whose_operator_is_killed_is_finished_by_the_next(
     assert len(WORKERS) <= asked <= len(WORKERS) + 1  # worker2 may have been asked twice
 
 
+@dataclass
+class Probe:
+    """Has a job done again and again, and connects anew beside it."""
+
+    latencies: list[tuple[float, float]] = field(default_factory=list)  # when, seconds
+    problems: list[str] = field(default_factory=list)
+
+    def ask_while(self, old: Client, wanted: Callable[[], bool]) -> None:
+        while wanted():
+            try:
+                workload, began = b"%d" % len(self.latencies), time.monotonic()
+                assert old.do("reverse", workload) == workload[::-1]
+                self.latencies.append((began, time.monotonic() - began))
+                with Client(SERVER, timeout=20) as client:
+                    client.ping()
+            except Exception as error:
+                self.problems.append(repr(error))
+            time.sleep(PROBE_PAUSE)
+
+    def describe(self, begin: float, end: float) -> str:
+        found = [1000 * seconds for began, seconds in self.latencies if begin <= began < end]
+        return f"p99 {p99(found):.0f} ms (longest {max(found):.0f} ms)"
+
+
 def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     fleet: ModuleType, tmp_path: Path
 ) -> None:
     folder = tree(tmp_path / "tree")
-    problems, answered = [], 0
+    probe = Probe()
     workloads = {b"%d" % number for number in range(500)}
     with Client(SERVER, timeout=20) as client:
         jobs = [
@@ -342,22 +372,19 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         worker.say(Packet.CAN_DO, b"held")
         running = grab_job(worker)
         old = opened.enter_context(Client(SERVER, timeout=20))
+        probe.ask_while(old, lambda: len(probe.latencies) < PROBES)
+        middle = time.monotonic()
         with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
-            while process.poll() is None:
-                try:
-                    workload = b"%d" % answered
-                    assert old.do("reverse", workload) == workload[::-1]
-                    with Client(SERVER, timeout=20) as client:
-                        client.ping()
-                    answered += 1
-                except Exception as error:
-                    problems.append(repr(error))
-                time.sleep(PROBE_PAUSE)
+            probe.ask_while(old, lambda: process.poll() is None)
             said = process.stdout.read() if process.stdout else ""
+        print(
+            f"{len(probe.latencies)} foreground jobs; {probe.describe(0, middle)} before, "
+            f"{probe.describe(middle, math.inf)} meanwhile"
+        )
         assert process.returncode == 0, said
         assert "~ reload gearmand.service  (it runs " in said
-        assert problems == []
-        assert answered > 50
+        assert probe.problems == []
+        assert len(probe.latencies) > PROBES + 50
         for handle in (running, *(grab_job(worker) for _ in waiting[1:])):
             worker.say(Packet.WORK_COMPLETE, handle, b"done")
         for each in waiting:

@@ -19,10 +19,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., GearmandProcess]]:
     with contextlib.ExitStack() as started:
 
         def begin(
-            *arguments: str, program: Sequence[str] = (), **environment: str
+            *arguments: str,
+            program: Sequence[str] = (),
+            before: Sequence[str] = (),
+            **environment: str,
         ) -> GearmandProcess:
             words = ["-L", "127.0.0.1", "-p", "0", "-v", *arguments]
-            server = GearmandProcess(words, tmp_path, program=program, **environment)
+            server = GearmandProcess(words, tmp_path, before=before, program=program, **environment)
             return started.enter_context(server)
 
         yield begin

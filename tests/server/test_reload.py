@@ -33,7 +33,7 @@ from gearman_py.server.reload_channel import (
 )
 from tests.attacks import attack
 from tests.interop.programs import KINDS, command
-from tests.job_servers import OUR_GEARMAND, Address
+from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
 from tests.server.reloaded import Server, converse_over_reload, run_reload
 from tests.waiting import LIMIT, await_result, await_true
@@ -126,6 +126,19 @@ def test_large_bytes_are_passed_on_as_they_are(serve: Callable[..., Server]) -> 
             receive_descriptors(channel)
             (found,) = channel.receive()["enclosed"]
             assert bytes(LARGE_BYTES) in found
+
+
+def test_log_level_stays_unless_it_is_named(serve: Callable[..., Server], connect: Connect) -> None:
+    server = serve("-vv")
+    peer = connect(server.address)
+    assert peer.command("verbose") == b"OK DEBUG\n"
+    server.reload()
+    assert peer.command("verbose") == b"OK DEBUG\n"
+    told = len(server.process.log)
+    connect(server.address)
+    await_true(lambda: " connected" in server.process.log[told:])
+    server.reload("-L", "127.0.0.1", "-p", "0")
+    assert peer.command("verbose") == b"OK WARNING\n"
 
 
 def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect: Connect) -> None:
@@ -474,6 +487,40 @@ def test_server_that_may_not_have_room_for_two_goes_on(
     assert "two processes of its size need " in refused.stderr
     assert "32 MiB are allowed: raise MemoryMax= of its unit" in refused.stderr
     assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
+
+
+def test_server_whose_jobs_an_operator_moves_goes_on(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path
+) -> None:
+    server = serve("--admin-listen", f"unix:{tmp_path}/admin")
+    client, operator = connect(server.address), Peer(tmp_path / "admin")
+    handle = client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[1]
+    assert handle in operator.command("move jobs")
+    refused = run_reload(server.pid)
+    moves = "gearmand: not reloaded: an operator moves its jobs to another server\n"
+    assert (refused.returncode, refused.stderr) == (1, moves)
+    assert handle in operator.command("move jobs")
+    operator.socket.close()  # which ends the move
+    await_true(lambda: client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"w")[0] == "JOB_CREATED")
+    server.reload()
+    assert handle in client.command("show jobs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a namespace of processes")
+def test_server_that_is_process_1_goes_on(start: Callable[..., GearmandProcess]) -> None:
+    """With it, the container would end."""
+    own = "unshare", "--pid", "--mount-proc", "--fork", "--kill-child"
+    server = start(before=own)
+    address = server.listening()
+    with contextlib.closing((peer := Peer(address)).socket):
+        assert peer.command("getpid") == b"OK 1\n"
+        inner = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+        enter = ["nsenter", "--target", inner.strip(), "--pid", "--mount"]
+        words = [*enter, *OUR_GEARMAND, "--reload", "1"]
+        refused = subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
+        assert refused.returncode == 1
+        assert "the server is process 1, with which its container would end" in refused.stderr
+        assert peer.ask(Packet.ECHO_REQ, b"still") == ("ECHO_RES", b"still")
 
 
 @pytest.mark.parametrize("process", [2**22 + 1, os.getpid()], ids=["missing", "other"])

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
-from provision.fleet import deploy, desired_state, release_track
+from provision.fleet import deploy, desired_state, release_track, returned_workers
 from provision.fleet.before_change import FOLDER, NOTE
 from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER
 from provision.fleet.rollout import roll_out
@@ -58,6 +58,11 @@ class Session:
     locked: bool = False
     meanwhile: list[Operation] = field(default_factory=list)  # by another run, which has locked it
     reply: Callable[[str], bytes] = lambda function: RIGHT[function]
+    workers: Callable[[], int] = lambda: 0  # of `reverse`, as its job server says
+
+    def survey(self, questions: list[Question]) -> dict[Question, Answer]:
+        functions = {"reverse": {"queued": 0, "running": 0, "workers": self.workers()}}
+        return {each: {"problem": None, "functions": functions} for each in questions}
 
     def ask(self, questions: list[Question]) -> dict[Question, Answer]:
         if self.lost:
@@ -341,6 +346,53 @@ def test_a_job_server_whose_database_cannot_be_used_is_not_touched(
     job.fails = lambda operation, host: operation.kind == "trial_queue"
     assert fleet.upgrade(OLD, gap=True) == 0
     assert fleet.all_run(OLD)
+
+
+@pytest.fixture
+def restarting(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """One whose job server cannot be reloaded, and is asked for its workers without a pause."""
+    process = fleet.sessions["job"].host.processes["gearmand.service"]
+    process["reload_key"] = "another"
+    monkeypatch.setattr(returned_workers, "LOOK_INTERVAL", 0.0)
+    return fleet
+
+
+def has_workers(fleet: Fleet, *counts: int) -> None:
+    """Its job server has so many workers of `reverse`, whenever it is asked again."""
+    left = iter(counts)
+
+    def count() -> int:
+        fleet.told.append(f"{(number := next(left))} workers")
+        return number
+
+    fleet.sessions["job"].workers = count
+
+
+@pytest.mark.parametrize("how", ["upgrade", "deploy"])
+def test_a_job_server_that_was_restarted_has_its_workers_again_before_others_are_touched(
+    restarting: Fleet, how: str
+) -> None:
+    has_workers(restarting, 2, 0, 1, 2)
+    if how == "upgrade":
+        assert restarting.upgrade() == 0
+    else:
+        hosts = restarting.folder / "hosts.yml"
+        hosts.write_text(hosts.read_text() + "\n  vars: {gearman_memory: 3G}\n")
+        options = Options(yes=True)
+        assert deploy.deploy(restarting.folder, ROLES, options, connect=restarting.connect) == 0
+    looks = ["2 workers", "job restart", "0 workers", "1 workers", "2 workers"]
+    assert restarting.told[:5] == looks
+
+
+def test_workers_that_do_not_come_back_are_told_and_the_upgrade_goes_on(
+    restarting: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(returned_workers, "RETURN_TIMEOUT", 0.0)
+    has_workers(restarting, 3, 1)
+    assert restarting.upgrade() == 0
+    assert restarting.all_run(NEW)
+    told = "job: 2 workers did not come back to its job server within 0 s: reverse (2); going on"
+    assert told in " ".join(capsys.readouterr().out.split())
 
 
 def test_hosts_may_fail_up_to_a_number_and_are_put_back(fleet: Fleet) -> None:
