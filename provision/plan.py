@@ -60,10 +60,11 @@ def order_resources(resources: Iterable[Resource]) -> list[Resource]:
     """Each resource after those that provide what it needs, otherwise as given; equal ones once."""
     unique = list(dict.fromkeys(resources))
     provider = _find_providers(unique)
-    order: dict[Resource, None] = {}
+    order: list[Resource] = []
+    placed: set[int] = set()  # their ids: to hash one takes its content
 
     def place(resource: Resource, path: tuple[Resource, ...]) -> None:
-        if resource in order:
+        if id(resource) in placed:
             return
         if resource in path:
             circle = " -> ".join(", ".join(sorted(each.provides)) for each in (*path, resource))
@@ -71,11 +72,12 @@ def order_resources(resources: Iterable[Resource]) -> list[Resource]:
         for need in sorted(resource.needs):
             if need in provider and provider[need] is not resource:
                 place(provider[need], (*path, resource))
-        order[resource] = None
+        placed.add(id(resource))
+        order.append(resource)
 
     for resource in unique:
         place(resource, ())
-    return list(order)
+    return order
 
 
 def _find_providers(resources: Sequence[Resource]) -> dict[str, Resource]:

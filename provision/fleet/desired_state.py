@@ -16,7 +16,9 @@ from provision.options import Options
 from provision.release.app import build_app, built_app
 from provision.release.app_source import App, uncommitted_files
 from provision.release.build import (
+    NO_EXTRAS,
     Artifact,
+    Target,
     build_release,
     built_release,
     named_release,
@@ -67,7 +69,7 @@ class DesiredState:
         self._tags = tags.parse(options.tags, names)
         self._building = Lock()
         self._built: dict[object, Artifact | ToolkitError] = {}
-        self._found: dict[object, str | None] = {}
+        self._found: dict[object, Artifact | None] = {}
         self._told: set[App] = set()  # that their files differ from what was committed
 
     def know(self, inventory: Inventory) -> None:
@@ -129,7 +131,8 @@ class DesiredState:
             target = target_of(facts)
         except HostFailed:
             return None
-        return self._find_once(target, partial(built_release, target, extras=self._extras))
+        found = self._find_release(target, self._extras)
+        return found.id if found else None
 
     def known_app(self, app: App, facts: Mapping[str, Any]) -> str | None:
         """The id of the release of an app's files as they are here, if it was built."""
@@ -138,20 +141,25 @@ class DesiredState:
         except HostFailed:
             return None
 
-        def find() -> Artifact | None:
-            return built_app(app, target=target) if not target or built_release(target) else None
+        ours = self._find_release(target) if target else None
+        if target and not ours:  # with which it is built
+            return None
+        found = self._find_once((app, target), partial(built_app, app, target=target, ours=ours))
+        return found.id if found else None
 
-        return self._find_once((app, target), find)
+    def _find_release(self, target: Target, extras: Sequence[str] = NO_EXTRAS) -> Artifact | None:
+        """The release of this tree, if it was built."""
+        find = partial(built_release, target, extras=extras)
+        return self._find_once((target, *extras), find)
 
-    def _find_once(self, wanted: object, find: Callable[[], Artifact | None]) -> str | None:
-        """The id of what ``find`` finds, which reads every file of a source."""
+    def _find_once(self, wanted: object, find: Callable[[], Artifact | None]) -> Artifact | None:
+        """What ``find`` finds, which reads every file of a source."""
         with self._building:
             if wanted not in self._found:
                 try:
-                    found = find()
+                    self._found[wanted] = find()
                 except ToolkitError:
-                    found = None
-                self._found[wanted] = found.id if found else None
+                    self._found[wanted] = None
             return self._found[wanted]
 
     def app_artifact(self, app: App, facts: Mapping[str, Any]) -> Artifact:

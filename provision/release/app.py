@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,7 +56,7 @@ def apps_of(host: Host) -> dict[str, App]:
                 name,
                 **_source(host, said),
                 build=tuple(said.get("build", ())),
-                lock=_place(host, said["lock"]) if "lock" in said else None,
+                lock=_place(host.folder, said["lock"]) if "lock" in said else None,
                 python=worker.kind == "run" or (name in found and found[name].python),
                 where=str(tables.places[name]),
             )
@@ -79,9 +80,10 @@ def find_app(hosts: Iterable[Host], name: str) -> App:
     return named[-1]
 
 
-def _place(host: Host, path: str) -> Path:
+@cache  # every host of a group says the same
+def _place(folder: Path, path: str) -> Path:
     """A path of an inventory, from its folder or absolute; without `..` if that is the same."""
-    found = host.folder / Path(path).expanduser()
+    found = folder / Path(path).expanduser()
     tidy = Path(os.path.normpath(found))
     return tidy if not found.exists() or (tidy.exists() and tidy.samefile(found)) else found
 
@@ -94,8 +96,8 @@ def _source(host: Host, said: Mapping[str, Any]) -> dict[str, Any]:
     if re.match(REPOSITORY, source):
         return {"source": Path(), "url": source, "ref": ref}
     if source.endswith(".whl"):
-        return {"source": Path(), "wheel": _place(host, source), "ref": ref}
-    return {"source": _place(host, source), "ref": ref}
+        return {"source": Path(), "wheel": _place(host.folder, source), "ref": ref}
+    return {"source": _place(host.folder, source), "ref": ref}
 
 
 def command_line(worker: WorkerDefinition, folder: str) -> tuple[str, ...]:
@@ -171,10 +173,15 @@ def _named(app: App) -> Iterator[None]:
         raise told from None
 
 
-def built_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> Artifact | None:
-    """The release of an app's files as they are now, if it was built before."""
+def built_app(
+    app: App, root: Path = ROOT, *, target: Target | None = None, ours: Artifact | None = None
+) -> Artifact | None:
+    """The release of an app's files as they are now, if it was built before.
+
+    ``ours``: gearman_py's release for ``target``, where it is known.
+    """
     app = fetch_source(app)
-    return noted_artifact(_note_path(app, root, target), root)
+    return noted_artifact(_note_path(app, root, target, ours), root)
 
 
 def build_app(app: App, root: Path = ROOT, *, target: Target | None = None) -> Artifact:
@@ -230,7 +237,7 @@ def named_app(name: str, id: str, root: Path = ROOT) -> Artifact:
     return Artifact(id, read_digest(path), path.stat().st_size, path)
 
 
-def _note_path(app: App, root: Path, target: Target | None) -> Path:
+def _note_path(app: App, root: Path, target: Target | None, ours: Artifact | None = None) -> Path:
     """Where it is written down which release an app's files make."""
     hashed = hashlib.sha256(repr(app.build).encode())
     for module in ("app.py", "app_source.py", "python_app.py", "python_lock.py"):
@@ -240,7 +247,7 @@ def _note_path(app: App, root: Path, target: Target | None) -> Path:
 
         with _named(app):
             lock = require_lock(app.name, app.source, app.lock)
-        ours = build_release(target)  # it brings gearman_py
+        ours = ours or build_release(target)  # it brings gearman_py
         hashed.update(f"{target} {ours.id} {lock.name}".encode() + lock.read_bytes())
     for name in source_files(app):
         path = app.source / name

@@ -9,12 +9,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from provision.remote.messages import Operation, Question
 from provision.render import render_template
 from provision.resources.base import Answers, Change, Problem, Resource
+
+
+@cache  # the hosts of a fleet have the same paths
+def _folders_above(path: str) -> frozenset[str]:
+    return frozenset(f"path:{parent}" for parent in PurePosixPath(path).parents)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class _Entry(Resource):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset(f"path:{parent}" for parent in PurePosixPath(self.path).parents)
+        return _folders_above(self.path)
 
     @property
     def _path_question(self) -> Question:
