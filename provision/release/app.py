@@ -34,7 +34,7 @@ from provision.release.app_source import (
     walk_files,
 )
 from provision.release.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
-from provision.release.build_cache import prune_oldest, prune_unused, read_digest
+from provision.release.build_cache import prune_oldest, prune_unused
 from provision.release.sbom import SBOM, make_sbom
 from provision.wording import nearest_hint
 
@@ -234,7 +234,7 @@ def named_app(name: str, id: str, root: Path = ROOT) -> Artifact:
     path = root / ".cache" / "apps" / name / f"{id}.tar"
     if not path.exists():
         return Artifact(id, "", 0, None)
-    return Artifact(id, read_digest(path), path.stat().st_size, path)
+    return Artifact(id, "", path.stat().st_size, path)
 
 
 def _note_path(app: App, root: Path, target: Target | None, ours: Artifact | None = None) -> Path:

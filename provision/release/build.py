@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -76,13 +76,19 @@ class Artifact:
     """A release: its id is the version and the first 12 digits of the tar's sha256.
 
     One without ``path`` is not on this machine, and can only be used where it is already.
+    ``digest``: if it was read; ``sent_digest`` reads it.
     """
 
     id: str
-    digest: str
+    digest: str = field(compare=False)
     size: int
     path: Path | None
     apps: tuple[tuple[str, "Artifact"], ...] = ()  # by name, that go with it on a host
+
+    @property
+    def sent_digest(self) -> str:
+        """The tar's sha256. Raises :class:`ToolkitError` if its id is of other bytes."""
+        return self.digest or (read_digest(self.path) if self.path else "")
 
     def app(self, name: str) -> "Artifact":
         """The release of an app; one that is nowhere, if none was chosen."""
@@ -139,7 +145,7 @@ def named_release(id: str, root: Path = ROOT) -> Artifact:
     path = root / ".cache" / "releases" / f"{id}.tar"
     if not path.exists():
         return Artifact(id, "", 0, None)
-    return Artifact(id, read_digest(path), path.stat().st_size, path)
+    return Artifact(id, "", path.stat().st_size, path)
 
 
 def build_release(target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS) -> Artifact:

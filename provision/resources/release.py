@@ -78,7 +78,7 @@ class Release(Resource):
                 f"{self.root} has {disk['inodes']} inodes free, and a release needs "
                 f"{INODES_NEEDED}: remove small files there"
             )
-        arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.digest}
+        arguments = {"root": self.root, "id": self.artifact.id, "digest": self.artifact.sent_digest}
         size = format_size(self.artifact.size)
         damage = answers["releases", self.root]["damaged"].get(self.artifact.id)
         yield Change(
