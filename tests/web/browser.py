@@ -18,11 +18,12 @@ from typing import Any
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium")
+FONT = Path("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 MAX_HEIGHT = 1400  # pixels, of a picture
 # Pages look the same whatever fonts this machine has.
-FONTS = """\
+FONTS = f"""\
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig><dir>/usr/share/fonts/truetype/dejavu</dir><cachedir prefix="xdg">fonts</cachedir>
+<fontconfig><dir>{FONT.parent}</dir><cachedir prefix="xdg">fonts</cachedir>
 <match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>
 <match target="font">
   <edit name="hinting" mode="assign"><bool>false</bool></edit>

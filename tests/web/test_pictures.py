@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from tests.web.browser import CHROMIUM, running_browser
+from tests.web.browser import CHROMIUM, FONT, running_browser
 from tests.web.pictures import MOST, differing_squares, draw_difference
 from tests.web.recording import SCENES
 from tests.web.screenshots import FOLDER, draw_pages
@@ -16,6 +16,7 @@ COMMAND = "python -m tests.web.screenshots"
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.skipif(not FONT.exists(), reason="fonts-dejavu-core is not installed")
 @pytest.mark.xdist_group("chromium")
 def test_pages_look_as_on_the_pictures_of_the_documentation(tmp_path: Path) -> None:
     wrong = []
@@ -54,18 +55,18 @@ def test_letters_that_are_smoothed_otherwise_are_no_difference(page: Image.Image
     assert len(differing_squares(page, shifted)) <= MOST
 
 
-def find_block(page: Image.Image) -> tuple[int, int, int, int]:
-    """A panel of the overview: its edges."""
-    return (20, 246, 220, 420)
+PANEL, LINK = (20, 246, 220, 420), (695, 8, 757, 32)  # of the overview: their edges
 
 
-def test_a_missing_or_moved_block_is_a_difference(page: Image.Image) -> None:
-    box = find_block(page)
+@pytest.mark.parametrize("box", [PANEL, LINK])
+def test_a_missing_or_moved_block_is_a_difference(
+    page: Image.Image, box: tuple[int, int, int, int]
+) -> None:
     missing, moved = page.copy(), page.copy()
-    ImageDraw.Draw(missing).rectangle(box, fill=page.getpixel((4, box[1])))
-    block = page.crop(box)
-    ImageDraw.Draw(moved).rectangle(box, fill=page.getpixel((4, box[1])))
-    moved.paste(block, (box[0], box[1] + 8))
+    ground = page.getpixel((4, box[1]))
+    ImageDraw.Draw(missing).rectangle(box, fill=ground)
+    ImageDraw.Draw(moved).rectangle(box, fill=ground)
+    moved.paste(page.crop(box), (box[0], box[1] + 8))
     for other in (missing, moved, page.crop((0, 0, page.width, page.height - 40))):
         assert len(differing_squares(page, other)) > MOST
 
