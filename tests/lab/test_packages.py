@@ -11,7 +11,7 @@ from packages import debian_package
 from provision.lab import programs
 from tests.lab.hosts import root
 from tests.packages.bare_debian import KEPT
-from tests.packages.versions import NEWER, build_debian
+from tests.packages.versions import NEWER, newer_debian, our_debian
 
 pytestmark = pytest.mark.skipif(
     bool(programs.missing(debian_package.PROGRAMS)), reason="needs debhelper"
@@ -42,12 +42,10 @@ def give(lab: ModuleType, package: Path) -> str:
 
 
 def test_the_package_works_is_upgraded_and_leaves_nothing(
-    lab: ModuleType, run: Run, tmp_path: Path
+    lab: ModuleType, run: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    ours, newer = (
-        give(lab, build_debian(tmp_path / name, **version))
-        for name, version in (("ours", {}), ("newer", {"version": NEWER}))
-    )
+    packages = our_debian(tmp_path_factory), newer_debian(tmp_path_factory, tmp_path)
+    ours, newer = (give(lab, package) for package in packages)
     everything = f"find / -xdev | grep --invert-match --extended-regexp '^{KEPT}' | sort"
     run(f"apt-get update --quiet=2; {INSTALL} gearman-tools")
     before = run(everything)

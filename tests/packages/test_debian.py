@@ -13,7 +13,7 @@ import pytest
 from packages import debian_package
 from provision.lab import programs
 from tests.packages.bare_debian import Debian
-from tests.packages.versions import build_debian
+from tests.packages.versions import our_debian
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_debian(tmp_path_factory.mktemp("package"))
+    return our_debian(tmp_path_factory)
 
 
 def test_lintian_finds_nothing(package: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,12 +14,12 @@ import pytest
 
 from packages.build import build_distributions, build_packages
 from packages.release import PYROMA
+from tests.packages.versions import EPOCH, our_distributions
 from tests.ports import reserve_port
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCH = "1795949335"
 
 
 class Distributions(NamedTuple):
@@ -33,7 +34,10 @@ class Distributions(NamedTuple):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
-    return Distributions(*build_distributions(ROOT, tmp_path_factory.mktemp("built"), EPOCH))
+    folder = tmp_path_factory.mktemp("distributions") / "own"  # a test changes the unpacked tree
+    made = our_distributions(tmp_path_factory)
+    shutil.copytree(made[0].parent, folder)
+    return Distributions(*(folder / each.name for each in made))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ Its base is the lab's Debian 13, for an image of a registry cannot be had here.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,10 @@ from pathlib import Path
 import pip
 import pytest
 
-from packages.build import build_distributions
 from provision.lab import programs
 from tests.packages.bare_debian import base_tree
 from tests.packages.podman import PROGRAMS, RUN, Podman, finish, private_podman
-from tests.packages.versions import EPOCH, ROOT
+from tests.packages.versions import ROOT, our_distributions
 from tests.pythons import locked
 from tests.waiting import await_true
 
@@ -71,9 +71,8 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     folder = tmp_path_factory.mktemp("image")
     for name in ("storage", "wheels", "context", "own"):
         (folder / name).mkdir()
-    wheel = build_distributions(ROOT, folder / "built", EPOCH)[1]
     (folder / "context" / "dist").mkdir()
-    wheel.rename(folder / "context" / "dist" / wheel.name)
+    shutil.copy(our_distributions(tmp_path_factory)[1], folder / "context" / "dist")
     download_wheels(folder)
     (folder / "pip.conf").write_text(PIP)
     (folder / "own" / "jobs.py").write_text(JOBS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gearman_py.cli.gearman import all_parsers
-from packages.build import build_distributions
 from packages.manual import SECTIONS, manual_page
+from tests.packages.versions import our_distributions
 
 ROOT = Path(__file__).resolve().parents[2]
 PARSERS = {parser.prog: parser for parser in all_parsers()}
@@ -25,7 +25,7 @@ SHELLS = {
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the wheel that stand beside site-packages."""
     folder = tmp_path_factory.mktemp("installed")
-    wheel = build_distributions(ROOT, folder / "built", "1795949335")[1]
+    _, wheel = our_distributions(tmp_path_factory)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return next(folder.glob("*.data")) / "data"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from packages.build import build_distributions
 from packages.release import make_release
 from provision.errors import ToolkitError
+from tests.packages.versions import our_distributions
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +41,7 @@ def signer(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_distributions(ROOT, tmp_path_factory.mktemp("built"), "1795949335")[0]
+    return our_distributions(tmp_path_factory)[0]
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ RPM = "rpm --root $PWD/merged --dbpath /var/lib/dpkg/rpm --force-debian --nodeps
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_redhat(tmp_path_factory.mktemp("package"))
+    return build_redhat(tmp_path_factory, tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_redhat(tmp_path_factory.mktemp("newer"), NEWER)
+    return build_redhat(tmp_path_factory, tmp_path_factory.mktemp("newer"), NEWER)
 
 
 def test_rpmlint_finds_nothing(package: Path) -> None:
