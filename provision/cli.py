@@ -16,6 +16,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task, task
 
+from gearman_py.log_format import LOG_FORMATS
 from gearman_py.printable import printable
 from provision.errors import ToolkitError
 from provision.options import BATCH, HOSTS_AT_ONCE
@@ -103,11 +104,22 @@ class _Flag(Argument):
 
 
 class _Command(Task[Any]):
+    """A task; one with ``--json`` can be told so by ``--log-format json`` too, as gearmand is."""
+
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         found = super().get_arguments(ignore_unknown_help)
+        if any(each.name == "json" for each in found):
+            what = "text, or json: as --json (text)"
+            found.append(Argument("log-format", attr_name="log_format", default="text", help=what))
         for each in found:
             each.__class__ = _Flag  # Task makes them itself, and of one class only
         return found
+
+    def __call__(self, *args: Any, log_format: str = "text", **kwargs: Any) -> Any:
+        if log_format not in LOG_FORMATS:
+            known = " or ".join(LOG_FORMATS)
+            raise Exit(f"invoke: unknown --log-format {log_format!r}; expected {known}", code=1)
+        return super().__call__(*args, **kwargs | ({"json": True} if log_format == "json" else {}))
 
 
 def inventory_path(hosts: str) -> Path:

@@ -1,8 +1,10 @@
 """The command line itself: what is wrong there is told in one line, status 1, and no host asked."""
 
+import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ LAB = ["--hosts", "inventory/lab"]
         (["plan", *LAB, "--limit", ""], "--limit is empty: give it a value, or leave it out"),
         (["plan", *LAB, "--limit", ","], "--limit ,: it names no host; leave it out to mean all"),
         (["plan", *LAB, "--tags", ","], "--tags ,: no tag given; leave it out to mean all"),
+        (["plan", *LAB, "--log-format", "x"], "unknown --log-format 'x'; expected text or json"),
         (["upgrade", *LAB, "--settle", "soon"], "--settle should be a number, not 'soon'"),
         (["upgrade", *LAB, "--settle", "nan"], "--settle nan: say 0 to 3600 seconds"),
         (["upgrade", *LAB, "--max-fail", "-1"], "--max-fail -1: say 0 or more"),
@@ -52,6 +55,23 @@ def test_an_ssh_config_may_be_for_some_hosts_only(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert done.returncode == 4
     assert done.stdout.count("unreachable") == 8
+
+
+def test_log_format_json_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each line is an entry for a log collector, also where nothing went as it should."""
+    (tmp_path / "hosts.yml").write_text(
+        "worker: {hosts: {w1: {ansible_host: 127.0.0.1, ansible_port: 9}}}\n"
+    )
+    begun = datetime.now(UTC) - timedelta(seconds=1)  # times are told in milliseconds
+    with pytest.raises(SystemExit) as ended:
+        words = ["invoke", "plan", "--hosts", str(tmp_path), "--log-format", "json"]
+        Program(namespace=namespace).run(words)
+    assert ended.value.code == 4
+    entries = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [entry["event"] for entry in entries] == ["failed", "recap"]
+    assert (entries[0]["host"], entries[0]["error"]["kind"]) == ("w1", "Unreachable")
+    for entry in entries:
+        assert begun <= datetime.fromisoformat(entry["time"]) <= datetime.now(UTC)
 
 
 def test_a_reader_that_leaves_is_no_bug() -> None:

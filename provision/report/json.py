@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, TextIO
@@ -22,17 +23,19 @@ class JsonReport:
         self._silent = False
 
     def show(self, event: Event) -> None:
-        told = event.data if isinstance(event, Row) else _to_json(event)
-        self._put_line({"event": type(event).__name__.lower(), **told})
+        if isinstance(event, Row):
+            self._put_line({"event": "row", **event.data})
+        else:
+            self._tell(type(event).__name__.lower(), **_to_json(event))
 
     def recap(self, seconds: float) -> None:
-        self._put_line({"event": "recap", "seconds": round(seconds, 3)})
+        self._tell("recap", seconds=round(seconds, 3))
 
     def end(self, seconds: float, *, limit: bool = True) -> None:
         self.recap(seconds)
 
     def say(self, line: str) -> None:
-        self._put_line({"event": "remark", "text": line})
+        self._tell("remark", text=line)
 
     def silence(self, *lines: str) -> None:
         for line in lines:
@@ -42,6 +45,11 @@ class JsonReport:
 
     def confirm(self, question: str) -> bool:
         raise ToolkitError("--json asks no questions: use --yes to apply")
+
+    def _tell(self, what: str, **about: Any) -> None:
+        """What happens now, as a log entry."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._put_line({"event": what, "time": now, **about})
 
     def _put_line(self, content: dict[str, Any]) -> None:
         with self._one:
