@@ -38,8 +38,9 @@ enum { /* packets */
     X(queues, progress) X(queues, results) X(queues, turn) X(queues, uniques)                    \
     X(table, _count) X(table, _pages)                                                            \
     X(counts, accepted) X(counts, runs) X(counts, waits)                                         \
-    X(totals, empty_grabs) X(totals, wakeups)
-#define NUMBERS(X) X(BITS) X(FEW) X(LARGE) X(MAX_ARGUMENT) X(MAX_UNIQUE)
+    X(totals, accelerated_packets) X(totals, empty_grabs) X(totals, wakeups)
+#define NUMBERS(X)                                                                               \
+    X(BITS) X(FEW) X(LARGE) X(MAX_ARGUMENT) X(MAX_SUBMITTED) X(MAX_UNIQUE)
 #define OBJECTS(X) X(EMPTY) X(HANDLERS) X(NOOP) X(NO_JOB) X(PURE) X(WAKE_AGAIN)
 #define STRINGS(X) X(append) X(clear) X(now) X(popleft) X(queues) X(wake)
 
@@ -58,10 +59,14 @@ static PyObject OBJECTS(OBJECT) STRINGS(STRING) *zero, *one;
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + offsets[slot]))
 #define IS(object, class) (Py_TYPE(object) == types[class##_class])
 
-/* What one call of handle_messages is about; ``time`` is ``now`` as a number. */
+/* What one call of handle_messages is about; ``time`` is ``now`` as a number. Jobs submitted to the
+   same function in succession are counted here until `settle`. */
 typedef struct {
     PyObject *queues, *peer, *now;
     double time;
+    uint64_t *packets;
+    PyObject *function, *submissions; /* Peer.submissions of it */
+    Py_ssize_t submitted;
 } Turn;
 
 /* Set a slot to ``value``, whose reference is taken over; it may be NULL with an exception. */
@@ -173,6 +178,43 @@ send_packet(PyObject *peer, PyObject *packet, PyObject *workload)
     return add(peer, peer_owed, size);
 }
 
+/* Add the submitted jobs to Python's counts, before Python reads or changes these. */
+static int
+settle(Turn *turn)
+{
+    PyObject *function = turn->function;
+    Py_ssize_t submitted = turn->submitted;
+    turn->function = NULL;
+    turn->submitted = 0;
+    int failed =
+        submitted && (add_item(turn->submissions, 0, submitted) < 0 ||
+                      add(SLOT(function, function_counts), counts_accepted, submitted) < 0);
+    return failed ? FAILED : DONE;
+}
+
+/* What clients.accept counts, for another function than that of the last submission */
+static int
+find_submissions(Turn *turn, PyObject *function)
+{
+    PyObject *all = SLOT(turn->peer, peer_submissions);
+    PyObject *submissions = PyDict_GetItemWithError(all, function);
+    if (submissions == NULL && !PyErr_Occurred() && PyDict_Size(all) >= MAX_SUBMITTED) {
+        return DECLINED;
+    }
+    if (submissions == NULL && !PyErr_Occurred() && (submissions = PyList_New(1)) != NULL) {
+        PyList_SET_ITEM(submissions, 0, Py_NewRef(zero));
+        int failed = PyDict_SetItem(all, function, submissions);
+        Py_DECREF(submissions);
+        submissions = failed ? NULL : submissions;
+    }
+    if (submissions == NULL || settle(turn) < 0) {
+        return FAILED;
+    }
+    turn->function = function;
+    turn->submissions = submissions;
+    return DONE;
+}
+
 /* Queues.handle */
 static PyObject *
 make_handle(PyObject *queues, Py_ssize_t number)
@@ -275,7 +317,7 @@ wake(const Turn *turn, PyObject *function)
 
 /* Functions.sleep, for a worker that is not woken at once */
 static int
-pre_sleep(const Turn *turn, PyObject *const *Py_UNUSED(arguments), int Py_UNUSED(_), int Py_UNUSED(__))
+pre_sleep(Turn *turn, PyObject *const *Py_UNUSED(arguments), int Py_UNUSED(_), int Py_UNUSED(__))
 {
     PyObject *function, *peer = turn->peer, *queues = turn->queues;
     Py_ssize_t place = 0;
@@ -321,7 +363,7 @@ new_job(const Turn *turn, PyObject *function, PyObject *const *arguments, int pr
 
 /* clients.accept for a new job: Queues.enter, _acknowledge_job, Function.push */
 static int
-submit(const Turn *turn, PyObject *const *arguments, int priority, int background)
+submit(Turn *turn, PyObject *const *arguments, int priority, int background)
 {
     PyObject *queues = turn->queues, *peer = turn->peer;
     PyObject *unique = arguments[1], *uniques = SLOT(queues, queues_uniques);
@@ -342,18 +384,16 @@ submit(const Turn *turn, PyObject *const *arguments, int priority, int backgroun
     if (joins) {
         return joins < 0 ? FAILED : DECLINED;
     }
-    PyObject *submissions = PyDict_GetItemWithError(SLOT(peer, peer_submissions), function);
-    if (submissions == NULL) {
-        return PyErr_Occurred() ? FAILED : DECLINED;
+    int outcome = function == turn->function ? DONE : find_submissions(turn, function);
+    if (outcome != DONE) {
+        return outcome;
     }
     PyObject *handle = make_handle(queues, number), *created = NULL, *job = NULL;
     if (handle != NULL && (created = write_packet(JOB_CREATED, &handle, 1, 1)) != NULL) {
         job = new_job(turn, function, arguments, priority, background);
     }
     int failed =
-        job == NULL || add_item(submissions, 0, 1) < 0 ||
-        add(SLOT(function, function_counts), counts_accepted, 1) < 0 ||
-        set_in_table(SLOT(queues, queues_jobs), number, job) < 0 ||
+        job == NULL || set_in_table(SLOT(queues, queues_jobs), number, job) < 0 ||
         add(queues, queues__number, 1) < 0 || (size && PyDict_SetItem(uniques, unique, job) < 0) ||
         (!background && PySet_Add(SLOT(peer, peer_waiting), job) < 0) ||
         send_packet(peer, created, NULL) < 0 ||
@@ -363,6 +403,7 @@ submit(const Turn *turn, PyObject *const *arguments, int priority, int backgroun
     Py_XDECREF(handle);
     Py_XDECREF(created);
     Py_XDECREF(job);
+    turn->submitted++;
     return failed ? FAILED : wake(turn, function);
 }
 
@@ -446,7 +487,7 @@ assign(const Turn *turn, PyObject *job, int priority, PyObject *handle, int uniq
 
 /* workers._handle_grab */
 static int
-grab(const Turn *turn, PyObject *const *Py_UNUSED(arguments), int unique, int Py_UNUSED(_))
+grab(Turn *turn, PyObject *const *Py_UNUSED(arguments), int unique, int Py_UNUSED(_))
 {
     PyObject *queues = turn->queues, *peer = turn->peer, *function = NULL;
     int priority = LOW + 1, outcome = DONE;
@@ -508,7 +549,7 @@ finish(const Turn *turn, PyObject *job, Py_ssize_t number, PyObject *handle)
 
 /* workers._work_complete: Queues.finish, Queues.erase, Rules.tell */
 static int
-work_complete(const Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), int Py_UNUSED(__))
+work_complete(Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), int Py_UNUSED(__))
 {
     PyObject *queues = turn->queues, *handle = arguments[0], *workload = arguments[1];
     PyObject *job = PyDict_GetItemWithError(SLOT(turn->peer, peer_running), handle);
@@ -551,7 +592,7 @@ work_complete(const Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), in
 /* The twins by packet, each with what it is called with. */
 static const struct {
     Py_ssize_t count; /* of arguments */
-    int (*handle)(const Turn *, PyObject *const *, int, int);
+    int (*handle)(Turn *, PyObject *const *, int, int);
     int first, second;
 } twins[] = {
     [SUBMIT_JOB] = {3, submit, NORMAL, 0},
@@ -587,13 +628,20 @@ has_twin(const Turn *turn, Py_ssize_t packet, PyObject *arguments)
 }
 
 static int
-handle_message(const Turn *turn, PyObject *broker, PyObject *message)
+handle_message(Turn *turn, PyObject *broker, PyObject *message)
 {
-    Py_ssize_t packet;
-    PyObject *arguments;
-    if (!PyArg_ParseTuple(message, "nO", &packet, &arguments)) {
+    if (!PyTuple_CheckExact(message) || PyTuple_GET_SIZE(message) != 2) {
+        PyErr_SetString(PyExc_TypeError, "a message is a number and arguments");
         return FAILED;
     }
+    Py_ssize_t packet = PyLong_AsSsize_t(PyTuple_GET_ITEM(message, 0));
+    PyObject *arguments = PyTuple_GET_ITEM(message, 1);
+    packet += packet < 0 ? PyList_GET_SIZE(HANDLERS) : 0;
+    PyObject *handler = PyErr_Occurred() ? NULL : PyList_GetItem(HANDLERS, packet);
+    if (handler == NULL) {
+        return FAILED;
+    }
+    turn->packets[packet]++;
     int outcome = DECLINED;
     if (has_twin(turn, packet, arguments)) {
         PyObject *const *items = ((PyListObject *)arguments)->ob_item;
@@ -601,9 +649,7 @@ handle_message(const Turn *turn, PyObject *broker, PyObject *message)
     }
     if (outcome == DECLINED) {
         PyObject *given[] = {broker, turn->peer, arguments};
-        packet += packet < 0 ? PyList_GET_SIZE(HANDLERS) : 0;
-        PyObject *handler = PyList_GetItem(HANDLERS, packet);
-        outcome = handler == NULL ? FAILED : ended(PyObject_Vectorcall(handler, given, 3, NULL));
+        outcome = settle(turn) < 0 ? FAILED : ended(PyObject_Vectorcall(handler, given, 3, NULL));
     }
     return outcome;
 }
@@ -618,6 +664,19 @@ is_as_expected(const Turn *turn)
            PyBytes_CheckExact(SLOT(turn->queues, queues__prefix));
 }
 
+/* Where the packets of a broker are counted, by number. */
+static uint64_t *
+find_packets(const Turn *turn)
+{
+    PyObject *packets = SLOT(SLOT(turn->queues, queues_counts), totals_accelerated_packets);
+    Py_ssize_t size = PyList_GET_SIZE(HANDLERS) * (Py_ssize_t)sizeof(uint64_t);
+    if (!PyByteArray_CheckExact(packets) || PyByteArray_GET_SIZE(packets) != size) {
+        PyErr_SetString(PyExc_TypeError, "accelerated_packets is not a number for each packet");
+        return NULL;
+    }
+    return (uint64_t *)PyByteArray_AS_STRING(packets);
+}
+
 /* broker.handle_messages(broker, peer, messages) */
 PyObject *
 handle_messages(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t given_count)
@@ -628,7 +687,8 @@ handle_messages(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t 
     PyObject *broker = given[0], *peer = given[1], *messages = given[2];
     PyObject *queues = PyObject_GetAttr(broker, queues_name);
     PyObject *now = queues == NULL ? NULL : PyObject_GetAttr(broker, now_name);
-    Turn turn = {queues, peer, now, now == NULL ? 0 : PyFloat_AsDouble(now)};
+    Turn turn = {.queues = queues, .peer = peer, .now = now};
+    turn.time = now == NULL ? 0 : PyFloat_AsDouble(now);
     Py_ssize_t done = 0;
     int failed = now == NULL;
     if (!failed && !is_as_expected(&turn)) {
@@ -636,6 +696,7 @@ handle_messages(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t 
         Py_DECREF(now);
         return PyObject_Vectorcall(PURE, given, 3, NULL);
     }
+    failed = failed || (turn.packets = find_packets(&turn)) == NULL;
     while (!failed && done < PyList_GET_SIZE(messages)) {
         failed = handle_message(&turn, broker, PyList_GET_ITEM(messages, done++)) < 0;
         Py_ssize_t owed = failed ? 0 : PyLong_AsSsize_t(SLOT(peer, peer_owed));
@@ -643,6 +704,7 @@ handle_messages(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t 
             break;
         }
     }
+    failed = failed || settle(&turn) < 0;
     Py_XDECREF(queues);
     Py_XDECREF(now);
     return failed ? NULL : PyLong_FromSsize_t(done);

@@ -11,7 +11,7 @@ from gearman_py.broker import admin_commands, clients, workers
 from gearman_py.broker.counts import BrokerCounts, Counts
 from gearman_py.broker.functions import FEW, NOOP, WAKE_AGAIN
 from gearman_py.broker.job_table import BITS, JobTable
-from gearman_py.broker.limits import MAX_ARGUMENT, MAX_UNIQUE
+from gearman_py.broker.limits import MAX_ARGUMENT, MAX_SUBMITTED, MAX_UNIQUE
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.schedule_runs import run_due
@@ -19,7 +19,7 @@ from gearman_py.broker.state import EMPTY, BrokerJob, Function, Peer
 from gearman_py.broker.submitters import keep_submissions
 from gearman_py.protocol import accelerator, text
 from gearman_py.protocol.codec import LARGE, Message
-from gearman_py.protocol.packets import FAULT, HIGHEST, OVERSIZED, TEXT, TEXT_FAULT
+from gearman_py.protocol.packets import FAULT, MESSAGE_NUMBERS, OVERSIZED, TEXT, TEXT_FAULT
 
 Handler = Callable[[Rules, Peer, Sequence[bytes]], None]
 
@@ -35,7 +35,8 @@ class Broker(Rules):
 
     def gone(self, peer: Peer, now: float) -> None:
         super().gone(peer, now)
-        keep_submissions(peer, now)
+        if peer.submissions:
+            keep_submissions(peer, now)
 
     def receive(self, peer: Peer, messages: Sequence[Message], now: float) -> Sequence[Message]:
         """Handle messages from a peer. ``now`` is a monotonic clock, in seconds.
@@ -55,9 +56,10 @@ class Broker(Rules):
 
 def handle_messages(broker: Rules, peer: Peer, messages: Sequence[Message]) -> int:
     """Handle messages until the peer is owed too much; return how many were handled."""
-    handlers = HANDLERS
+    handlers, packets = HANDLERS, broker.queues.counts.packets
     done = 0
     for number, arguments in messages:
+        packets[number] += 1
         handlers[number](broker, peer, arguments)
         done += 1
         if peer.owed > peer.max_owed:
@@ -78,7 +80,7 @@ def _text_fault(broker: Rules, peer: Peer, arguments: Sequence[bytes]) -> None:
 
 
 # By message number; numbers below 0 count from the end.
-HANDLERS: list[Handler] = [_refuse_packet] * (HIGHEST + 4)
+HANDLERS: list[Handler] = [_refuse_packet] * MESSAGE_NUMBERS
 for _number, _handler in (
     *clients.HANDLERS.items(),
     *workers.HANDLERS.items(),
@@ -104,6 +106,7 @@ FACTS: dict[str, object] = {
     "HANDLERS": HANDLERS,
     "LARGE": LARGE,
     "MAX_ARGUMENT": MAX_ARGUMENT,
+    "MAX_SUBMITTED": MAX_SUBMITTED,
     "MAX_UNIQUE": MAX_UNIQUE,
     "NOOP": NOOP,
     "NO_JOB": workers.NO_JOB,

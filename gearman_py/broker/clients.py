@@ -69,7 +69,6 @@ def accept(
     workload: bytes,
     priority: int,
     background: bool,
-    *,
     due: float = 0,
     reducer: bytes = b"",
 ) -> None:
@@ -142,7 +141,7 @@ def _acknowledge_job(queues: Queues, peer: Peer, job: BrokerJob, background: boo
     if not background:
         job.clients += (peer,)
         peer.waiting.add(job)
-    elif job in queues.changes.replies:
+    elif queues.durable and job in queues.changes.replies:
         return queues.changes.replies[job].append(peer.defer(created))
     return peer.send(created)
 

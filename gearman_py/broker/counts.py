@@ -4,9 +4,10 @@ What happens to each job is noted on objects that it touches anyway; all else is
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gearman_py.broker.limits import MAX_TOLD_APART
+from gearman_py.protocol.packets import FAULT, MESSAGE_NUMBERS, TEXT, Packet
 
 # Seconds: upper bounds of how long jobs wait and run.
 JOB_BOUNDS = (
@@ -122,15 +123,40 @@ class Counts(Tally):
 class BrokerCounts:
     """What happened in the broker: ``functions`` that are told apart, ``others`` together; sleeping
     workers woken, grabs that found no job, submissions refused by reason.
+
+    ``packets`` that were received, by message number; the accelerator counts those that it is
+    given in ``accelerated_packets``, as numbers of 64 bits.
     """
 
-    __slots__ = ("empty_grabs", "functions", "others", "refusals", "wakeups")
+    __slots__ = (
+        *("accelerated_packets", "empty_grabs", "functions", "others", "packets", "refusals"),
+        "wakeups",
+    )
 
     def __init__(self) -> None:
         self.functions: dict[bytes, Counts] = {}
         self.others = Counts(b"other")
         self.wakeups = self.empty_grabs = 0
         self.refusals = Tally()
+        self.packets = [0] * MESSAGE_NUMBERS
+        self.accelerated_packets = bytearray(8 * MESSAGE_NUMBERS)
+
+    def received_packets(self) -> dict[str, int]:
+        """How many packets were received, by name: of each type that a peer may send; ``text``
+        lines; ``invalid`` ones, which no peer may send, or which were too large.
+        """
+        accelerated = memoryview(self.accelerated_packets).cast("Q")
+        sums = [sum(pair) for pair in zip(self.packets, accelerated, strict=True)]
+        found = {packet.name: sums[packet] for packet in Packet if packet.senders != "S"}
+        found["text"] = sums[TEXT]
+        found["invalid"] = sum(sums) - sum(found.values())
+        return found
+
+    def restore_packets(self, received: Mapping[str, int]) -> None:
+        """Go on counting from what `received_packets` was before a reload."""
+        numbers = {"text": TEXT, **Packet.__members__}
+        for name, count in received.items():
+            self.packets[numbers.get(name, FAULT)] += count
 
     def find(self, name: bytes) -> Counts:
         """The counts that a function is to use."""

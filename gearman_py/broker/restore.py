@@ -298,6 +298,7 @@ def _restore_counts(counts: BrokerCounts, packed: Section) -> None:
     _restore_count(counts.others, packed["others"])
     counts.wakeups, counts.empty_grabs = packed["wakeups"], packed["empty_grabs"]
     counts.refusals.update(packed["refusals"])
+    counts.restore_packets(packed.get("packets", {}))  # an older server did not count them
 
 
 def _restore_count(counts: Counts, packed: Section) -> None:

@@ -107,6 +107,7 @@ def _pack_counts(counts: BrokerCounts) -> Section:
         "wakeups": counts.wakeups,
         "empty_grabs": counts.empty_grabs,
         "refusals": counts.refusals,
+        "packets": counts.received_packets(),
     }
 
 

@@ -47,7 +47,8 @@ class BrokerJob:
     )
 
     reducer = b""  # see ReduceJob
-    since: float  # the queues set it
+    number: int  # the queues set it
+    since: float  # and this
 
     def __init__(
         self,
@@ -57,7 +58,6 @@ class BrokerJob:
         priority: int,
         background: bool,
     ) -> None:
-        self.number = 0  # set by Queues
         self.function = function
         self.unique = unique
         self.workload = workload

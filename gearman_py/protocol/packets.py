@@ -101,6 +101,7 @@ TEXT_FAULT = -2
 OVERSIZED = -3
 
 HIGHEST = max(Packet)
+MESSAGE_NUMBERS = HIGHEST + 1 - OVERSIZED  # of a list by message number, from OVERSIZED to HIGHEST
 # The number of arguments by packet number. None: unknown packet. 5 was never assigned, but servers
 # refuse it like a packet that is not for them, not as broken framing.
 ARGUMENT_COUNT: list[int | None] = [None] * (HIGHEST + 1)

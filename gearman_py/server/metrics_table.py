@@ -67,6 +67,11 @@ def _of_store(read: Callable[[StoreWriter], Value]) -> Callable[[Listener], Valu
     return lambda listener: read(writer) if (writer := listener.store_writer) else None
 
 
+def _received_packets(listener: Listener) -> list[Sample]:
+    received = listener.broker.queues.counts.received_packets()
+    return [((name,), count) for name, count in received.items()]
+
+
 def _received_bytes(listener: Listener) -> int:
     connections = listener.connections.values()
     return listener.counts.received_before + sum(each.received for each in connections)
@@ -271,6 +276,14 @@ METRICS = (
         "counter",
         "Times that a worker asked for a job and there was none.",
         lambda listener: listener.broker.queues.counts.empty_grabs,
+    ),
+    Metric(
+        "gearman_received_packets_total",
+        "counter",
+        "Packets that came from peers, by type; text: lines of the text protocol; invalid: what no "
+        "peer may send, or is too large.",
+        ("type",),
+        _received_packets,
     ),
     per_server(
         "gearman_received_bytes_total", "counter", "Bytes that came from peers.", _received_bytes

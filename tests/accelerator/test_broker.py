@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from gearman_py.broker.broker import FACTS, HANDLERS, Broker, handle_messages
+from gearman_py.broker.limits import MAX_SUBMITTED
 from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.protocol.codec import LARGE, Message
@@ -57,12 +58,16 @@ def dump(broker: Broker) -> object:
             # What a peer leaves behind is dropped in the order of a set.
             yield name, walk(set(found) if name == "_unused" else found)
 
-    return walk(broker.queues), walk(list(broker.peers)), [walk(peer) for peer in broker.dirty]
+    return (
+        *(walk(broker.queues), walk(list(broker.peers)), [walk(peer) for peer in broker.dirty]),
+        broker.queues.counts.received_packets(),
+    )
 
 
 @cache
 def slot_names(cls: type) -> list[str]:
-    return [name for base in cls.__mro__ for name in sorted(vars(base).get("__slots__", ()))]
+    names = [name for base in cls.__mro__ for name in sorted(vars(base).get("__slots__", ()))]
+    return [name for name in names if name != "packets"]  # see received_packets
 
 
 FUNCTIONS = [b"f", b"g"]
@@ -290,6 +295,22 @@ def test_what_is_not_ordinary_is_the_same(
     both.tell(1, *[(Packet.GRAB_JOB, [])] * 9, (Packet.PRE_SLEEP, []))
     both.tell(0, (Packet.SUBMIT_JOB_BG, [b"f", b"woken", b"w"]))
     both.tell(3, (Packet.CAN_DO, [b"f"]), (Packet.PRE_SLEEP, []))
+
+
+def test_submissions_are_counted_before_python_forgets_a_function(twins: Any) -> None:
+    """In one turn to more functions than are told apart, some of them new to the connection."""
+    both: InBoth = type("Machine", (InBoth,), {"twins": twins})()
+    both.begin(wakeup=1, function_first=False, rotate=True, durable=False)
+    names = [*FUNCTIONS, *(b"f%d" % number for number in range(MAX_SUBMITTED))]
+    for packet in SUBMISSIONS[:2]:
+        both.tell(3, *[(packet, [name, b"", b"w"]) for name in names for _ in range(3)])
+    counts = both.brokers[1].queues.counts
+    own = both.peers[1][3].submissions
+    for name in names:
+        function = both.brokers[1].queues.functions[name]
+        left = function.counts.submitters.get(("", b"-"), (0, 0.0))
+        assert left[0] + own.get(function, [0])[0] == 6
+    assert counts.received_packets()[SUBMISSIONS[1].name] == 3 * len(names) + len(FUNCTIONS)
 
 
 class Conversation:

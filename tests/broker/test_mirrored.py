@@ -21,10 +21,10 @@ TWIN_FILE = "gearman_py/_speedups_broker.c"
 
 # What is done in C too, each with the hash of its source without comments and docstrings.
 MIRRORED = {
-    "broker.handle_messages": "639548a435a1",
+    "broker.handle_messages": "73df00701cd6",
     "clients._handle_submit": "83eeef8da33f",
-    "clients.accept": "ad6110528c5c",
-    "clients._acknowledge_job": "6fb2ece28352",
+    "clients.accept": "8a7a6114fb35",
+    "clients._acknowledge_job": "9c33f6f33c48",
     "workers._pre_sleep": "066fbd55ee4d",
     "workers._handle_grab": "6d6daaea3c42",
     "workers._work_complete": "f02eaf1c81cc",
@@ -48,7 +48,7 @@ MIRRORED = {
     "uniques.Uniques": "fdbe9056159e",
     "rules.Rules.tell": "0dc0adbfd627",
     "outbox.Outbox.send": "68f13323dd16",
-    "state.BrokerJob.__init__": "49515d284074",
+    "state.BrokerJob.__init__": "db784100a5a6",
     "state.Function.push": "bc4cd747d5ad",
     "state.Function.pop": "93f229b13c3a",
     "state.Function._unload_if_empty": "d4fb8bd8b15b",
@@ -69,7 +69,7 @@ NOT_MIRRORED = {
     },
     "table": set[str](),
     "counts": {"name", "submitters"},
-    "totals": {"functions", "others", "refusals"},
+    "totals": {"functions", "others", "packets", "refusals"},  # see accelerated_packets
 }
 
 

@@ -194,6 +194,9 @@ def test_no_peer_can_tell(
                 moves.following.copy_slice()
     for number in range(PEERS):
         assert stays.do("read", number) == moves.do("read", number)
+    packets, others = (side.broker.queues.counts.received_packets() for side in (stays, moves))
+    assert packets == others
+    assert sum(packets.values()) > 0
 
 
 def test_listing_that_was_sent_in_part_goes_on() -> None:

@@ -179,6 +179,26 @@ def test_wakeups_and_grabs_in_vain_are_counted(start: Start, connect: Connect) -
     assert found["gearman_empty_grabs_total",] == found["gearman_worker_wakeups_total",] == 1
 
 
+def test_packets_are_counted_by_type(start: Start, connect: Connect) -> None:
+    server, port = with_metrics(start)
+    worker, client = connect(server.listening()), connect(server.listening())
+    worker.say(Packet.CAN_DO, b"f")
+    for _ in range(3):
+        client.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
+        assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
+    client.ask(Packet.NOOP)  # which clients do not send
+    before = values(get(port)[2])["gearman_received_packets_total", "text"]
+    with AdminClient("{}:{}".format(*server.listening())) as admin:
+        admin.version()
+    counted = {
+        key[1]: value
+        for key, value in values(get(port)[2]).items()
+        if key[0] == "gearman_received_packets_total" and value
+    }
+    assert counted.pop("text") == before + 1
+    assert counted == {"CAN_DO": 1, "SUBMIT_JOB_BG": 3, "GRAB_JOB": 3, "invalid": 1}
+
+
 @pytest.mark.slow
 def test_store_is_measured(start: Start, connect: Connect, tmp_path: Path) -> None:
     queue = ("-q", "sqlite", "--queue-file", str(tmp_path / "queue"))
