@@ -99,7 +99,7 @@ def _describe(run: Run, host_run: HostRun, needed: _NeededFile, problem: str) ->
     id = track.release_of(host_run.artifact)
     stays = ", which stays," if track in host_run.kept_tracks else ""
     if id == run.desired.known_app(app, host_run.answers["host",]):
-        advice = "its build: does not make it so"
+        advice = "see its build:"
     else:
         advice = f"`invoke upgrade{track.option}` brings the app's files as they are now"
     return f"{worker.where}: worker {worker.name}: {id}{stays} {problem}: {advice}"
