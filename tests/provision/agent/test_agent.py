@@ -38,16 +38,18 @@ NOW = {"who": "ana@laptop", "since": "14:02", "doing": "invoke deploy, pid 7"}
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the agent gives files to root")
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Session]:
-    with session(tmp_path) as opened:
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """One for all tests that change nothing: it has no lock."""
+    with session(tmp_path_factory.mktemp("agent")) as opened:
         yield opened
 
 
 @pytest.fixture
-def locked(agent: Session) -> Session:
-    agent.lock(NOW)
-    return agent
+def locked(tmp_path: Path) -> Iterator[Session]:
+    with session(tmp_path) as opened:
+        opened.lock(NOW)
+        yield opened
 
 
 def owned(path: Path, mode: str = "0640") -> dict[str, str]:
@@ -663,24 +665,24 @@ def heard(agent: Session, *argv: str, seconds: float = 20) -> str:
 
 
 def test_a_command_is_heard_whole_whatever_its_letters_and_makes_files_for_all(
-    agent: Session,
+    locked: Session,
 ) -> None:
     # Of a pipe's pieces many end within such a letter.
-    assert (
-        heard(agent, sys.executable, "-c", "print('\u20ac' * 100_000)") == "\u20ac" * 100_000 + "\n"
-    )
-    assert heard(agent, "/bin/sh", "-c", "umask") == "0022\n"
+    euros = "\u20ac" * 100_000
+    printed = heard(locked, sys.executable, "-c", "print('\u20ac' * 100_000)")
+    assert printed == f"{euros}\n"
+    assert heard(locked, "/bin/sh", "-c", "umask") == "0022\n"
 
 
 def test_a_command_that_closes_its_output_is_waited_for_and_stopped_in_time(
-    agent: Session,
+    locked: Session,
 ) -> None:
     closed = "exec >&- 2>&-; sleep"
-    running = agent.stream(["/bin/sh", "-c", f"{closed} 0.2; exit 3"], 20)
+    running = locked.stream(["/bin/sh", "-c", f"{closed} 0.2; exit 3"], 20)
     assert "".join(running) == ""
     assert running.status == 3
     with pytest.raises(HostFailed, match=r"it did not end within 0\.2 s"):
-        heard(agent, "/bin/sh", "-c", f"{closed} 60", seconds=0.2)
+        heard(locked, "/bin/sh", "-c", f"{closed} 60", seconds=0.2)
 
 
 def test_what_is_left_of_a_user_is_found(agent: Session, tmp_path: Path) -> None:
