@@ -8,6 +8,7 @@ server is needed: ``shout(job("hello"))``.
 """
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ from gearman_py.broker.failed_jobs import FailedJobs
 from gearman_py.broker.kept_results import KeptResults
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
+from gearman_py.net.tls import TLS
 from gearman_py.protocol.packets import Packet
 from gearman_py.serializer import Serializer
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
+from gearman_py.server.tls_acceptor import TLSAcceptor
 from gearman_py.worker.job import Data, WorkerJob, as_bytes
 from gearman_py.worker.session import Assignment
 from gearman_py.worker.worker import Worker
@@ -36,15 +39,18 @@ WAIT_TIMEOUT = 30.0  # seconds: for a busy machine
 class Server:
     """A job server in a thread of this process, at ``address`` ("127.0.0.1:port").
 
-    It keeps failed jobs, and the results of background jobs for an hour.
+    It keeps failed jobs, and the results of background jobs for an hour. With ``tls`` it speaks TLS
+    alone, and its address begins with "gearmans://".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TLS | None = None) -> None:
+        self._tls = tls
+        self._context = tls.server_context() if tls else None
         self._port: Future[int] = Future()
         self._thread = threading.Thread(target=self._run_server, name="gearman-server", daemon=True)
         self._thread.start()
         self.port = self._port.result(WAIT_TIMEOUT)
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{'gearmans://' if tls else ''}127.0.0.1:{self.port}"
 
     def wait_for(
         self,
@@ -60,7 +66,7 @@ class Server:
         Raises TimeoutError, which shows the current counts, after ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        with AdminClient(self.address) as admin:
+        with AdminClient(self.address, tls=self._tls) as admin:
             while True:
                 rows = [row for row in admin.status() if row.name == function]
                 if any(
@@ -89,8 +95,9 @@ class Server:
         self._stop = asyncio.Event()
         queues = Queues(b"H:test", failed=FailedJobs(1000), results=KeptResults({b"": 3600.0}))
         listener = Listener(Broker(queues, version=__version__, time_of_day=time.time), self._loop)
-        server = await self._loop.create_server(partial(Connection, listener), "127.0.0.1", 0)
-        self._port.set_result(server.sockets[0].getsockname()[1])
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = await self._accept_at(listening, listener)
+        self._port.set_result(listening.getsockname()[1])
         await self._stop.wait()
         server.close()
         for connection in listener.connections.values():
@@ -98,11 +105,20 @@ class Server:
         while listener.connections:  # noqa: ASYNC110  they end within a few iterations of the loop
             await asyncio.sleep(0)
 
+    async def _accept_at(
+        self, listening: socket.socket, listener: Listener
+    ) -> asyncio.Server | TLSAcceptor:
+        connect = partial(Connection, listener)
+        if self._context is None:
+            return await self._loop.create_server(connect, sock=listening)
+        has_room, handshakes = listener.admission.has_room, listener.handshakes
+        return TLSAcceptor(self._loop, connect, listening, self._context, handshakes, has_room)
+
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """A job server on a free port while the block lasts."""
-    running = Server()
+def server(tls: TLS | None = None) -> Iterator[Server]:
+    """A job server on a free port while the block lasts; with ``tls`` it accepts only TLS."""
+    running = Server(tls)
     try:
         yield running
     finally:

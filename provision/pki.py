@@ -176,7 +176,7 @@ def _read_authority(place: Path) -> Authority:
                 f"{place / 'ca.pem'}: it is missing, and ca.key beside it is not: "
                 "bring it back, or delete ca.key too for a new authority"
             )
-        return _new_authority(place, place.parent.resolve().name)
+        return new_authority(place, place.parent.resolve().name)
     try:
         certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
     except (OSError, ValueError) as error:
@@ -228,7 +228,8 @@ def _read_key(path: Path, certificate: "x509.Certificate") -> "ec.EllipticCurveP
     return key
 
 
-def _new_authority(place: Path, name: str) -> Authority:
+def new_authority(place: Path, name: str) -> Authority:
+    """One that is not written down; ``name`` is told in its certificate."""
     from cryptography import x509
 
     key = _new_key()

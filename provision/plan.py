@@ -6,11 +6,14 @@ nothing follows, the order in which roles yield them stays.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from provision.errors import ToolkitError
 from provision.remote.messages import Question, Unknown
 from provision.remote.questions import check_question, format_question
 from provision.resources.base import Answers, Change, Problem, Resource
+
+EARLY, RELEASE, FOR_TRIAL, LATE = range(4)  # the parts of a plan, in their order
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,12 @@ class Plan:
         It is the slow one and the likeliest to fail, and the rest is done in a moment. It is
         tried as the accounts that will run it, with their secrets.
         """
-        kinds = [change.operation.kind for change in self.changes]
-        first = sum(_is_early(change) for change in self.changes)
-        return len(kinds) - kinds[::-1].index("release") if "release" in kinds else first
+        return sum(rank < FOR_TRIAL for rank in _rank_changes(self.changes))
 
     @property
     def for_trial(self) -> int:
         """How many come first: those that are staged, and what a trial needs beside."""
-        needed = [place for place, change in enumerate(self.changes, 1) if change.for_trial]
-        return max([self.staged, *needed])
+        return sum(rank <= FOR_TRIAL for rank in _rank_changes(self.changes))
 
 
 def questions_of(resources: Iterable[Resource]) -> list[Question]:
@@ -106,30 +106,44 @@ def _staged_first(changes: Iterable[Change]) -> list[Change]:
     Then comes what a trial of the release needs, and is not staged.
     """
     found = list(changes)
-    releases = [change.operation for change in found if change.operation.kind == "release"]
+    ranked = zip(_rank_changes(found), found, strict=True)
+    return [change for _, change in sorted(ranked, key=itemgetter(0))]
+
+
+def _rank_changes(changes: Sequence[Change]) -> list[int]:
+    """Of each change in which part of a plan it is: EARLY, RELEASE, FOR_TRIAL or LATE."""
+    releases = [change.operation for change in changes if change.operation.kind == "release"]
     roots = [f"{each.arguments['root']}/releases/" for each in releases]
-    tried = [change.operation.arguments.get("path", "") for change in found if change.for_trial]
+    early = [_path_of(change) for change in changes if _is_early(change)]
+    tried = [_path_of(change) for change in changes if change.for_trial]
 
     def holds(change: Change, paths: Sequence[str]) -> bool:
-        kind, arguments = change.operation.kind, change.operation.arguments
-        return kind == "directory" and any(e.startswith(f"{arguments['path']}/") for e in paths)
+        folder = f"{_path_of(change)}/"
+        is_folder = change.operation.kind == "directory"
+        return is_folder and any(path.startswith(folder) for path in paths)
 
     def rank(change: Change) -> int:
-        if _is_early(change):
-            return 0
+        if _is_early(change) or (change.sign == "+" and holds(change, early)):
+            return EARLY
         if change.operation.kind == "release" or holds(change, roots):
-            return 1
-        return 2 if change.for_trial or holds(change, tried) else 3
+            return RELEASE
+        return FOR_TRIAL if change.for_trial or holds(change, tried) else LATE
 
-    return sorted(found, key=rank)
+    return list(map(rank, changes))
+
+
+def _path_of(change: Change) -> str:
+    return str(change.operation.arguments.get("path", ""))
 
 
 def _is_early(change: Change) -> bool:
     """Whether it comes before a release, which is tried with it: packages, a new account, its
-    folder, a secret."""
+    folder, a secret, what else a trial needs and is new, or tells of an account."""
     kind, arguments = change.operation.kind, change.operation.arguments
-    new = kind in ("group", "user") or (kind == "directory" and arguments["owner"] != "root")
-    return kind in ("packages", "secret") or (new and change.sign == "+")
+    is_account = kind in ("group", "user")
+    new = is_account or change.for_trial or (kind == "directory" and arguments["owner"] != "root")
+    is_harmless = change.sign == "+" or (is_account and change.for_trial)
+    return kind in ("packages", "secret") or (new and is_harmless)
 
 
 def _reload_late(changes: Iterable[Change]) -> Iterator[Change]:

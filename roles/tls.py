@@ -6,8 +6,8 @@ from provision.inventory.host import Host, Inventory
 from provision.pki import authority_of
 from provision.resources.account import Group
 from provision.resources.base import Resource
-from provision.resources.certificate import Certificate
-from provision.resources.files import Directory, File
+from provision.resources.certificate import AuthorityFile, Certificate
+from provision.resources.files import Directory
 
 MARK = "# Made by the deploy.\n"  # by which the file is known to be ours
 FOLDER = "/etc/gearman/tls"
@@ -29,10 +29,10 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     yield Group(READERS)
     yield Directory("/etc/gearman")
     yield Directory(FOLDER)
-    yield File(CA, content=MARK.encode() + made.pem)
+    yield AuthorityFile(CA, content=MARK.encode() + made.pem)
     yield Certificate(
         PAIR,
-        _names(host),
+        certificate_names(host),
         host.variables["gearman_certificate_days"],
         # On a client host who logs in submits jobs, and who is in the group.
         host.user if "client" in host.groups else "root",
@@ -41,7 +41,7 @@ def tls(host: Host, inventory: Inventory) -> Iterator[Resource]:
     )
 
 
-def _names(host: Host) -> tuple[str, ...]:
+def certificate_names(host: Host) -> tuple[str, ...]:
     """The names and addresses that its certificate is for."""
     listening = ["gearman_listen"]
     if "dashboard" in host.groups and host.is_set("gearman_dashboard_listen"):

@@ -28,7 +28,7 @@ from provision.resources.writable_folder import WritableFolder
 from roles.apps import app_releases, in_use, staged
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.servers import servers, serving
-from roles.tls import fingerprint, flags, readers, tls
+from roles.tls import certificate_names, fingerprint, flags, readers, tls
 
 TEMPLATE = "gearman-worker@.service"
 TASKS = 64  # threads and processes, of each job that runs at a time
@@ -179,6 +179,7 @@ def _program(
         trial=argv if first and each.trial else (),
         properties=file.limits,
         environment=each.environment,
+        names=tuple(sorted(certificate_names(host), key=host.name.__eq__)),  # addresses first
         check_file=check,
         function_check=_function_check(host, inventory, each, instance),
     )

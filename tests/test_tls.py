@@ -23,6 +23,7 @@ from gearman_py import (
     ServerUnavailable,
     TLSError,
     Worker,
+    testing,
 )
 from gearman_py.compat import GearmanClient
 from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
@@ -67,6 +68,18 @@ def echo(job: object) -> bytes:
 
 async def echo_async(job: object) -> bytes:
     return echo(job)
+
+
+def test_a_server_for_tests_accepts_only_tls(authority: Authority, tls: TLS) -> None:
+    with testing.server(authority.issue("server")) as jobs:
+        assert jobs.address.startswith("gearmans://127.0.0.1:")
+        worker = Worker(jobs.address, tls=tls)
+        worker.add_function("echo", echo)
+        with running(worker), Client(jobs.address, tls=tls, timeout=30) as client:
+            jobs.wait_for("echo", workers=1)
+            assert client.do("echo", MEGABYTES) == MEGABYTES
+        with pytest.raises(GearmanError), Client(f"127.0.0.1:{jobs.port}", timeout=30) as client:
+            client.do("echo", b"")
 
 
 @pytest.mark.slow

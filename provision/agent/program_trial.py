@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 
 from provision.agent.change import OPERATIONS, submit_job
 from provision.agent.files import Content, Failure
-from provision.agent.job_servers import listed_workers
+from provision.agent.job_servers import CERTIFICATES, TLS, listed_workers
 from provision.agent.link import FrameLink
 from provision.agent.transient_unit import running_unit
 
@@ -29,20 +30,22 @@ def try_program(
     functions: list[str],
     command: list[str],
     seconds: float,
+    names: list[str],
 ) -> str:
     """Have a program register ``functions`` at a private job server, and do a job there.
 
     ``server``: the command of a job server. ``command`` submits the job; none does with an empty
-    one. ``seconds``: for either.
+    one. ``seconds``: for either. ``names``: those of this host's certificate, at one of which
+    ``server`` speaks TLS; none, and it speaks plain text.
     """
-    port = _free_port()
-    address = f"{LOOPBACK}:{port}"
-    listening = [*server, "--listen", LOOPBACK, "--port", str(port)]
+    address, listening, reading = choose_place(names)
     known = {**environment, "GEARMAN_SERVERS": address}
     most = 2 * seconds
     with ExitStack() as units:
         try:
-            server_unit = running_unit(link, "trial-server", listening, SERVER_PROPERTIES, {}, most)
+            allowed = [*SERVER_PROPERTIES, *reading]
+            command_line = [*server, *listening]
+            server_unit = running_unit(link, "trial-server", command_line, allowed, {}, most)
             units.enter_context(server_unit)
         except Failure as failure:  # another process may have taken the port
             raise Failure(f"{OWN_SERVER} does not start: {failure}", failure.output) from failure
@@ -91,10 +94,37 @@ def _describe_served(served: set[str], functions: list[str]) -> str:
     return f"it serves {', '.join(sorted(served))}, and not {missing}, which functions: names"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def choose_place(names: list[str]) -> tuple[str, list[str], list[str]]:
+    """A job server's address, the options with which it listens there, and what its unit needs.
+
+    By TLS it is known by one of its ``names``, and may read the key of its host.
+    """
+    for name in names or [LOOPBACK]:
+        try:
+            family, *_, place = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as probe:
+                probe.bind(place)
+                host, port = probe.getsockname()[:2]
+        except OSError:
+            continue
+        listening = ["--listen", str(host), "--port", str(port)]
+        if not names:
+            return f"{name}:{port}", listening, []
+        shown = f"[{name}]" if ":" in name else name
+        return f"{TLS}{shown}:{port}", listening, [f"SupplementaryGroups={_key_readers()}"]
+    raise Failure(
+        f"{OWN_SERVER} does not start: its host has none of the addresses that its certificate is "
+        f"for, {', '.join(names)}: name one by gearman_listen, or say trial: false"
+    )
+
+
+def _key_readers() -> int:
+    """The group that may read the key of this host."""
+    path = f"{CERTIFICATES}/host.key"
+    try:
+        return os.stat(path).st_gid
+    except OSError as error:
+        raise Failure(f"{OWN_SERVER} does not start: {path}: {error.strerror}") from error
 
 
 OPERATIONS["trial_program"] = try_program

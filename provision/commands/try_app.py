@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from gearman_py import Client, GearmanError, JobTimeout
+from gearman_py import TLS, Client, GearmanError, JobTimeout
 from gearman_py.admin.client import AdminClient
 from gearman_py.config import format_size
 from gearman_py.testing import server
@@ -27,12 +27,14 @@ from provision.errors import HostFailed, ToolkitError
 from provision.inventory import load as inventory
 from provision.inventory.workers import WorkerDefinition, workers
 from provision.lab.programs import Say
+from provision.pki import new_authority
 from provision.release.app import FILES, build_app, check_app, command_line, find_app
 from provision.release.app_source import App, uncommitted_files
 from provision.release.build import ROOT, target_of
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Unknown
 from provision.remote.session import Session
+from provision.resources.health import TLS_VARIABLES
 from provision.resources.sample_jobs import PING, Sample, stated_sample
 
 HERE = "this machine"
@@ -51,7 +53,10 @@ def try_app(folder: Path, name: str, say: Say) -> int:
     """Try app ``name`` of an inventory; returns an exit status. Raises :class:`ToolkitError`."""
     hosts = inventory.load(folder).everyone
     app = find_app(hosts, name)
-    tried = {each: None for host in hosts for each in workers(host) if each.app == name}
+    found = [(each, host) for host in hosts for each in workers(host) if each.app == name]
+    # A program speaks TLS by itself or not at all; the others do as they are told.
+    secured = {each for each, host in found if each.tls and host.variables["gearman_tls"]}
+    tried = dict.fromkeys(each for each, _ in found)
     check_app(app, tried)
     if different := uncommitted_files(app):
         say(f"app {name}: {different}")
@@ -62,7 +67,10 @@ def try_app(folder: Path, name: str, say: Say) -> int:
             say(f"not tried worker {worker.name}: it may find other job servers (trial: false)")
             continue
         try:
-            say(f"ok      worker {worker.name}: {_try_worker(worker, release)}")
+            say(
+                f"ok      worker {worker.name}: "
+                f"{_try_worker(worker, release, secured=worker in secured)}"
+            )
         except _DoesNotWork as error:
             failed = True
             first, *more = str(error).splitlines()
@@ -131,19 +139,24 @@ def _with_children(pid: int) -> Iterator[int]:
                 yield from _with_children(int(child))
 
 
-def _try_worker(worker: WorkerDefinition, release: Path) -> str:
+def _try_worker(worker: WorkerDefinition, release: Path, *, secured: bool) -> str:
     """What it did. Raises :class:`_DoesNotWork`."""
     ping = f"ping@try/{worker.name}" if worker.kind != "program" else ""
-    with server() as jobs, _run_worker(worker, release, jobs.address, ping) as running:
+    with (
+        _own_certificate() if secured else nullcontext() as tls,
+        server(tls) as jobs,
+        _run_worker(worker, release, jobs.address, ping, tls) as running,
+        AdminClient(jobs.address, tls=tls) as admin,
+    ):
         began = monotonic()
         wanted = {ping} if ping else set(worker.functions)
-        serves = _await_functions(running, jobs.address, wanted)
+        serves = _await_functions(running, admin, wanted)
         seconds = monotonic() - began
-        with Client(jobs.address, timeout=JOB_TIMEOUT) as client:
+        with Client(jobs.address, timeout=JOB_TIMEOUT, tls=tls) as client:
             if ping:
                 _do_job(client, running, ping, PING)
                 # What answers has registered all its functions; the list may be from before that.
-                serves = _await_functions(running, jobs.address, wanted) - {ping}
+                serves = _await_functions(running, admin, wanted) - {ping}
             done = [f"serves {', '.join(sorted(serves))} after {seconds:.1f} s"]
             done += ["answers"] if ping else []
             if worker.check:
@@ -177,14 +190,27 @@ def _ended_in_order() -> Iterator[None]:
 
 
 @contextmanager
+def _own_certificate() -> Iterator[TLS]:
+    """A certificate for the job server and its peers, of an authority that is there for this."""
+    with tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
+        authority = new_authority(Path(folder), "invoke try")
+        pair = authority.issue(("127.0.0.1",), days=1)
+        files = {"ca.pem": authority.pem, "try.pem": pair.certificate, "try.key": pair.key}
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        yield TLS(*(f"{folder}/{name}" for name in files))
+
+
+@contextmanager
 def _run_worker(
-    worker: WorkerDefinition, release: Path, address: str, ping: str
+    worker: WorkerDefinition, release: Path, address: str, ping: str, tls: TLS | None
 ) -> Iterator[_Running]:
     with _ended_in_order(), tempfile.TemporaryDirectory(prefix="gearman-try-") as folder:
         for name, secret in worker.secrets:
             (Path(folder) / name).write_text(secret.reveal())
         environment = {
             **ENVIRONMENT,
+            **(dict(zip(TLS_VARIABLES.values(), astuple(tls), strict=True)) if tls else {}),
             **dict(worker.environment),
             "GEARMAN_SERVERS": address,
             **({"CREDENTIALS_DIRECTORY": folder} if worker.secrets else {}),
@@ -230,20 +256,19 @@ def _start(
         raise _DoesNotWork(f"{command[0]}: {error.strerror}") from None
 
 
-def _await_functions(running: _Running, address: str, wanted: set[str]) -> set[str]:
+def _await_functions(running: _Running, admin: AdminClient, wanted: set[str]) -> set[str]:
     """All that it serves, once that includes what is wanted."""
     deadline = monotonic() + JOB_TIMEOUT
-    with AdminClient(address) as admin:
-        while True:
-            found = {name for row in admin.workers() for name in row.functions}
-            if wanted <= found:
-                return found
-            if running.process.poll() is not None or monotonic() > deadline:
-                if found:
-                    missing = ", ".join(sorted(wanted - found))
-                    raise running.explain(f"it serves {', '.join(sorted(found))}, not {missing}")
-                raise running.explain(f"it serves nothing after {JOB_TIMEOUT:.0f} s", hangs=True)
-            sleep(POLL_INTERVAL)
+    while True:
+        found = {name for row in admin.workers() for name in row.functions}
+        if wanted <= found:
+            return found
+        if running.process.poll() is not None or monotonic() > deadline:
+            if found:
+                missing = ", ".join(sorted(wanted - found))
+                raise running.explain(f"it serves {', '.join(sorted(found))}, not {missing}")
+            raise running.explain(f"it serves nothing after {JOB_TIMEOUT:.0f} s", hangs=True)
+        sleep(POLL_INTERVAL)
 
 
 def _do_job(client: Client, running: _Running, function: str, sample: Sample) -> None:

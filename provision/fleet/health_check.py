@@ -78,10 +78,11 @@ def check_changed(host_run: HostRun, healths: Sequence[Health]) -> None:
     """Have the workers that are to be started do a job as they will be. Raises :class:`HostFailed`.
 
     One that does not run has to answer a ping. So has one that runs and does not pass its check
-    now, for the check is that of another release of its code. A program registers its functions
-    instead.
+    now, for the check is that of another release of its code; or that cannot be asked, as it serves
+    other job servers. A program registers its functions instead.
     """
     started = started_workers(host_run)
+    moved = at_former_servers(host_run) != list(healths)
     for health in healths:
         if not isinstance(health, WorkerHealth | ProgramHealth) or health.unit not in started:
             continue
@@ -90,7 +91,7 @@ def check_changed(host_run: HostRun, healths: Sequence[Health]) -> None:
         try:
             _run_proofs(host_run, health, health.staged_proofs())
         except Unhealthy:
-            if health.pinged is None or _is_healthy(host_run, health):
+            if health.pinged is None or (not moved and _is_healthy(host_run, health)):
                 raise
             _run_proofs(host_run, health.pinged, health.pinged.staged_proofs())
     _check_functions(host_run, healths)

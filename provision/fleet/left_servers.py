@@ -17,6 +17,7 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Answer, Question, Unknown
+from provision.report.folding import fold_names
 from provision.resources.former_units import format_jobs
 from provision.resources.health import split_server
 
@@ -78,6 +79,27 @@ def _forgotten_servers(host_run: HostRun) -> Sequence[str]:
         for sign, servers in NAMED.findall(change.diff):
             named[sign].update(servers.strip("'").split(","))
     return sorted(each for each in named["-"] - named["+"] if len(each) <= LONGEST_NAME)
+
+
+def refuse_moves(run: Run) -> None:
+    """A rollback, and what moves an app, leave job servers where they are. Raises HostFailed."""
+    moved = {each.name: move for each in run.pending if (move := _find_move(each))}
+    if moved and (run.goes_back or run.track.app):
+        before, after = next(iter(moved.values()))
+        raise HostFailed(
+            f"nothing was changed: for {fold_names([*moved])} the inventory has other job servers "
+            f"than at its last deploy ({after}, not {before}), and only a deploy moves them: "
+            "`invoke deploy`, or take that back in the inventory"
+        )
+
+
+def _find_move(host_run: HostRun) -> tuple[str, str] | None:
+    """The job servers that its files name, and will name instead; nothing if they stay."""
+    for change in host_run.plan.changes:
+        named = dict(NAMED.findall(change.diff))
+        if named.keys() == {"-", "+"} and named["-"] != named["+"]:
+            return named["-"], named["+"]
+    return None
 
 
 def _own_addresses(run: Run) -> set[str]:

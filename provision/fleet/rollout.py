@@ -30,6 +30,7 @@ from provision.fleet.health_check import (
     with_evidence,
 )
 from provision.fleet.host_run import HostRun
+from provision.fleet.left_servers import refuse_moves
 from provision.fleet.origin import left_releases, origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
 from provision.fleet.release_track import ReleaseTrack
@@ -82,6 +83,7 @@ def roll_out(
             run.plan_hosts()
             rollout = Rollout(run, policy, blame=back)
             rollout.refuse_unsafe()
+            refuse_moves(run)
             run.report.recap(run.seconds)
             if unchecked := [each.name for each in run.pending if not each.plan.changes]:
                 names = fold_names(unchecked)
@@ -163,10 +165,8 @@ class Rollout:
                 where = fold_hosts(names, len(self._run.inventory.everyone))
                 self._run.report.say(f"{id} runs on {where}")
         for name, (before, after) in self._between.items():
-            between = (
-                f"{before} and {after}" if before != after else "its settings and the new ones"
-            )
-            self._run.report.say(f"{name} is between {between}")
+            both = f"{before} and {after}" if before != after else "its settings and the new ones"
+            self._run.report.say(f"{name} is between {both}")
 
     # -- the upgrade ----------------------------------------------------------------------
 

@@ -250,10 +250,13 @@ OPERATIONS: dict[str, OperationKind] = {
         lambda a: [["gearadmin", "-h", a["server"], "--workers"]],
     ),
     "trial_program": OperationKind(
-        "have a program serve `functions` to a job server of its own, in a unit with these "
-        "`properties`, and do a job there, which `command` submits with the content as workload, "
-        "if there is one; output: the answer, base64",
-        ("server", "program", "properties", "environment", "functions", "command", "seconds"),
+        "have a program serve `functions` to a job server of its own, at one of `names` if they "
+        "speak TLS, in a unit with these `properties`, and do a job there, which `command` submits "
+        "with the content as workload, if there is one; output: the answer, base64",
+        (
+            *("server", "program", "properties", "environment", "functions", "command", "seconds"),
+            "names",
+        ),
         lambda a: [[*a["server"], "&"], [*a["program"], "&"], a["command"]],
         content=True,
     ),

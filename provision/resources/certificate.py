@@ -8,16 +8,30 @@ time before it ends a certificate is renewed, with a new key, by any deploy.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 
 from provision.pki import Authority
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource, Sign
+from provision.resources.files import File
 from provision.wording import format_count
 
 RENEWED = 3  # when a third of its time is left
+
+
+class AuthorityFile(File):
+    """The authority's own certificate, by which a host knows it; a new one is there for trials."""
+
+    kind = "file"
+
+    def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
+        for step in super().plan_changes(answers):
+            if isinstance(step, Change) and step.sign == "+":
+                yield replace(step, for_trial=True)
+            else:
+                yield step
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,11 @@ class Certificate(Resource):
                 return
         if why := self.why_wrong(answers, timedelta(days=self.days) / RENEWED):
             sign: Sign = "~" if certificate and key else "+"
-            yield Change(sign, f"key {self.path}.key", self._write_operation("key"), "not shown")
-            yield Change(sign, f"certificate {self.path}.pem", self._write_operation("pem"), why)
+            key_change = Change(
+                sign, f"key {self.path}.key", self._write_operation("key"), "not shown"
+            )
+            own = Change(sign, f"certificate {self.path}.pem", self._write_operation("pem"), why)
+            yield from (replace(each, for_trial=sign == "+") for each in (key_change, own))
             return
         for found, suffix in ((certificate, "pem"), (key, "key")):
             wanted = self._file_arguments(suffix)

@@ -117,6 +117,12 @@ class Health(Resource):
         journal = ["journalctl", "--unit", self.unit, "--lines=15", "--output=cat", "--no-pager"]
         return [["systemctl", "status", "--no-pager", "--lines=0", self.unit], journal]
 
+    @property
+    def _tls_environment(self) -> dict[str, str]:
+        """Variables by which a worker's library knows the files of TLS."""
+        files = zip(self.tls[::2], self.tls[1::2], strict=True)
+        return {TLS_VARIABLES[flag]: path for flag, path in files}
+
     def _command_path(self, command: str) -> str:
         return f"{self.release.folder}/venv/bin/{command}"
 
@@ -209,11 +215,8 @@ class WorkerHealth(Health):
         worker = [program, *self.tls, *self.trial]
         job = self._proved_arguments(self.servers[0], self.tried)
         # The code of a project may use the library before the arguments are known.
-        tls = {
-            TLS_VARIABLES[flag]: path
-            for flag, path in zip(self.tls[::2], self.tls[1::2], strict=True)
-        }
-        environment = {**dict(self.environment), **tls, "GEARMAN_SERVERS": self.servers[0]}
+        tls = {**self._tls_environment, "GEARMAN_SERVERS": self.servers[0]}
+        environment = {**dict(self.environment), **tls}
         yield self._make_proof(
             f"{', '.join(self.served)}, by a worker beside",
             "trial",

@@ -106,7 +106,8 @@ class ProgramHealth(Health):
     ``asked``: the function of a job that shows it too, whichever worker does it; none, if empty.
     ``trial``: the program, as it does that job for a job server of its own before that, in a unit
     with these ``properties``. It is empty of further instances, which are like the first one
-    (``is_tried``), and of a program that finds job servers in its own way.
+    (``is_tried``), and of a program that finds job servers in its own way. Where job servers speak
+    TLS so does that of the trial, at one of the ``names`` of its host's certificate.
     """
 
     functions: tuple[str, ...]
@@ -117,6 +118,7 @@ class ProgramHealth(Health):
     trial: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
 
     def with_check(self, function: str, sample: Sample) -> "ProgramHealth":
         same = self.asked == function
@@ -134,13 +136,14 @@ class ProgramHealth(Health):
         if not self.trial:
             return
         arguments = {
-            "server": [self._command_path("gearmand")],
+            "server": [self._command_path("gearmand"), *(["--ssl", *self.tls] if self.tls else [])],
             "program": list(self.trial),
             "properties": list(self.properties),
-            "environment": dict(self.environment),
+            "environment": {**self._tls_environment, **dict(self.environment)},
             "functions": list(self.functions),
-            "command": self._job_command(self.asked) if self.asked else [],
+            "command": self._job_command(self.asked, *self.tls) if self.asked else [],
             "seconds": BEGIN_TIMEOUT,
+            "names": list(self.names) if self.tls else [],
         }
         workload = self.sample.workload() if self.asked else b""
         yield Proof(

@@ -19,6 +19,10 @@ TLS_LINES = re.compile(
     re.MULTILINE,
 )
 
+DASHBOARD = re.compile(r"(?<=/venv/bin/gearman-web ).*$", re.MULTILINE)
+OF_SERVERS = re.compile(r" --(?:name|admin-socket|tls-certificate|tls-key) \S+")
+"""A dashboard's options about job servers, and those of its own page's certificate."""
+
 
 @cache
 def process_limits(text: str) -> tuple[str, ...]:
@@ -51,11 +55,19 @@ def with_servers_of(text: str, now: str) -> str:
     lines = f"{after}\n{tls}".strip()
     changed = served.sub(lambda _: lines, TLS_LINES.sub("", text))
     changed = named.sub(lambda _: after, changed)
+    changed = DASHBOARD.sub(lambda found: _with_options_of(found[0], now), changed)
     changed = CONFIG.sub("", changed)
     if changed == CONFIG.sub("", text):
         return text
     digest = hashlib.sha256(changed.encode()).hexdigest()[:12]
     return CONFIG.sub(digest, changed)
+
+
+def _with_options_of(options: str, now: str) -> str:
+    """A dashboard's options, with those about job servers as another unit file has them."""
+    found = DASHBOARD.search(now)
+    told = OF_SERVERS.findall(found[0]) if found else []
+    return "".join([OF_SERVERS.sub("", options), *told])
 
 
 def find_variable(text: str, name: str) -> str:

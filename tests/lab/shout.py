@@ -3,8 +3,10 @@ in any language does. It shouts, takes its time, and at SIGTERM finishes its job
 
 import hashlib
 import os
+import select
 import signal
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -24,11 +26,31 @@ def send(connection: socket.socket, kind: int, *arguments: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> tuple[int, bytes]:
-    head = connection.recv(12, socket.MSG_WAITALL)
-    if len(head) < 12:
-        sys.exit("the job server is gone")
-    kind, size = struct.unpack(">4xII", head)
-    return kind, connection.recv(size, socket.MSG_WAITALL) if size else b""
+    kind, size = struct.unpack(">4xII", receive_exactly(connection, 12))
+    return kind, receive_exactly(connection, size)
+
+
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            sys.exit("the job server is gone")
+        data += part
+    return data
+
+
+def connect(server: str) -> socket.socket:
+    scheme, _, place = server.rpartition("//")
+    host, _, port = place.rpartition(":")
+    connection = socket.create_connection((host, int(port)))
+    if not scheme:
+        if "TLS_ALONE" in os.environ:
+            sys.exit("the job server does not speak TLS")
+        return connection
+    context = ssl.create_default_context(cafile=os.environ["GEARMAND_CA_CERTIFICATE"])
+    context.load_cert_chain(os.environ["GEARMAN_CLIENT_PEM"], os.environ["GEARMAN_CLIENT_KEY"])
+    return context.wrap_socket(connection, server_hostname=host)
 
 
 def seal_of(folder: str) -> bytes:
@@ -42,8 +64,7 @@ def seal_of(folder: str) -> bytes:
 def main(function: str) -> None:
     signal.signal(signal.SIGTERM, leave)
     seal = seal_of(os.environ.get("CREDENTIALS_DIRECTORY", ""))
-    host, _, port = os.environ["GEARMAN_SERVERS"].rpartition(":")
-    connection = socket.create_connection((host, int(port)))
+    connection = connect(os.environ["GEARMAN_SERVERS"])
     send(connection, CAN_DO, function.encode())
     while not leaving:
         send(connection, GRAB_JOB)
@@ -57,15 +78,8 @@ def main(function: str) -> None:
             send(connection, WORK_COMPLETE, handle, answer)
         elif kind == NO_JOB:
             send(connection, PRE_SLEEP)
-            connection.settimeout(0.2)
-            while not leaving:
-                try:
-                    if connection.recv(12, socket.MSG_PEEK):
-                        break
-                    sys.exit("the job server is gone")
-                except TimeoutError:
-                    continue
-            connection.settimeout(None)
+            while not (leaving or select.select([connection], [], [], 0.2)[0]):
+                pass
 
 
 if __name__ == "__main__":

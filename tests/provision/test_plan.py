@@ -12,6 +12,7 @@ from provision.release.build import Artifact
 from provision.remote.messages import Operation, Unknown
 from provision.resources.account import Group, User
 from provision.resources.base import Problem, Resource
+from provision.resources.certificate import AuthorityFile
 from provision.resources.files import Directory, File, Link
 from provision.resources.former_units import FormerUnits
 from provision.resources.packages import Packages
@@ -151,6 +152,31 @@ def test_all_releases_are_staged_before_anything_that_is_in_use_changes() -> Non
         *("directory", "release", *("directory",) * 3, "release", "link", "link"),
     ]
     assert made.staged == 6
+
+
+def test_files_that_a_trial_needs_are_staged_if_they_are_new() -> None:
+    account, folder = User("app", group="app", groups=("keys",)), Directory("/etc/app")
+    authority = AuthorityFile("/etc/app/ca", content=b"ca")
+    wanted = [
+        Group("app"),
+        Group("keys"),
+        account,
+        folder,
+        Link("/etc/conf", "app/conf"),
+        authority,
+    ]
+    host = FakeHost()
+    made = plan_for(host, wanted)
+    assert made.staged == len(made.changes) - 1, "the link is last"
+    assert [each.summary for each in made.changes][-3:] == [
+        *("directory /etc/app", "file /etc/app/ca", "link /etc/conf"),
+    ]
+    host.apply([each.operation for each in made.changes])
+    host.users["app"]["groups"] = []
+    host.paths["/etc/app/ca"]["content"] = b"of another authority"
+    made = plan_for(host, wanted)
+    assert [each.summary for each in made.changes] == ["user app", "file /etc/app/ca"]
+    assert made.staged == 1, "what is in use is not touched"
 
 
 def test_the_same_resource_of_two_roles_is_one() -> None:

@@ -46,7 +46,7 @@ def test_for_others_it_has_users_tls_and_a_firewall(tmp_path: Path) -> None:
     wanted = resources(known, "page")
     files = [each for each in wanted if isinstance(each, UnitFile)]
     (text,) = (each.content.decode() for each in files if "gearman-web" in each.path)
-    assert "--users ${CREDENTIALS_DIRECTORY}/users --tls-certificate" in text
+    assert "--users ${CREDENTIALS_DIRECTORY}/users --name job --tls-certificate" in text
     assert f"\nLoadCredential=users:{USERS}\n" in text
     (wall,) = (each for each in wanted if isinstance(each, Firewall))
     assert "tcp dport != { 4780 } accept" in wall.rules.content.decode()

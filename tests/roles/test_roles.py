@@ -23,9 +23,10 @@ from provision.inventory.host import Inventory
 from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.health import Health, WorkerHealth
-from provision.resources.program import Program, ProgramHealth
+from provision.resources.program import Program, ProgramFile, ProgramHealth
 from provision.resources.sample_jobs import PING, SAMPLES
 from provision.resources.unit import UnitFile
+from provision.resources.unit_text import with_servers_of
 from roles import ROLES
 from roles.job_server import STATE_FORMAT
 from tests.provision.fake_host import FakeHost, directory
@@ -487,6 +488,45 @@ def test_a_worker_on_trial_finds_the_job_servers_as_its_unit_does(
         assert {f"{name}={environment[name]}" for name in environment} >= known
     assert tried
     assert any("PEM" in each for each in known) == secured
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_program_on_trial_speaks_tls_where_job_servers_do(tmp_path: Path, secured: bool) -> None:
+    own = "{b: {program: [php], functions: [shout], tls: true, check: {expect: X}}}"
+    hosts = HOSTS.replace("198.18.10.248", f"198.18.10.248, gearman_workers: {own}")
+    hosts = f"{hosts}  vars: {{gearman_tls: {str(secured).lower()}}}\n"
+    wanted = resources(load(tmp_path, hosts), "worker")
+    (file,) = (each for each in wanted if isinstance(each, ProgramFile))
+    (program,) = (each for each in wanted if isinstance(each, ProgramHealth))
+    (trial,) = program.staged_proofs()
+    told = trial.operation.arguments
+    of_unit = re.findall(r"^Environment=(\w+)=(\S+)$", file.content.decode(), re.MULTILINE)
+    assert told["environment"] == {k: v for k, v in of_unit if k != "GEARMAN_SERVERS"}
+    assert told["names"] == (["198.18.10.248", "worker"] if secured else [])
+    files = ["--ssl-ca-file", "--ssl-certificate", "--ssl-key"] if secured else []
+    options = ["--ssl", *files] if secured else []
+    assert [each for each in told["server"] if each.startswith("-")] == options
+    assert [each for each in told["command"] if each.startswith("--ssl")] == files
+
+
+def test_a_unit_file_of_other_job_servers_is_rolled_back_to_as_it_would_be_written_now(
+    tmp_path: Path,
+) -> None:
+    """Another order of its lines would be another configuration, for which a worker restarts."""
+
+    def unit_files(job_servers: str, settings: str) -> dict[str, str]:
+        hosts = HOSTS.replace("198.18.10.248}", f"198.18.10.248{OWN}}}")
+        hosts = hosts.replace("job: {ansible_host: 198.18.10.247}", job_servers)
+        known = load(tmp_path, f"{hosts}  vars: {{{settings}}}\n")
+        wanted = [one for name in ("worker", "page") for one in resources(known, name)]
+        return {each.path: each.content.decode() for each in wanted if isinstance(each, UnitFile)}
+
+    before = unit_files("job: {ansible_host: 198.18.10.247}", "gearman_port: 4731")
+    now = unit_files("other: {ansible_host: 10.0.0.1}", "gearman_tls: true")
+    assert before.keys() == now.keys() > {"/etc/systemd/system/gearman-web.service"}
+    for path in before:
+        assert with_servers_of(before[path], now[path]) == now[path]
+        assert with_servers_of(now[path], before[path]) == before[path]
 
 
 def test_a_worker_whose_functions_its_code_alone_knows_is_told_the_others_when_it_is_tried(

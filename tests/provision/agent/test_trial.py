@@ -9,10 +9,10 @@ import pytest
 
 from gearman_py import Worker
 from gearman_py.testing import running, server
-from provision.agent import trial
+from provision.agent import program_trial, trial
 from provision.agent.files import Content, Failure
 from provision.agent.link import ENVIRONMENT, FrameLink, Gone
-from provision.agent.program_trial import await_functions
+from provision.agent.program_trial import await_functions, choose_place
 from provision.agent.transient_unit import running_unit
 from provision.agent.trial import check_functions, refuse_shared
 from tests.waiting import await_true
@@ -127,6 +127,24 @@ def test_what_a_trial_started_ends_though_the_operator_is_gone(
     said = (tmp_path / "said").read_text()
     assert f"kill --signal=SIGKILL gearman-trial-{os.getpid()}.service" in said
     assert f"reset-failed gearman-trial-{os.getpid()}.service" in said
+
+
+def test_by_tls_a_trial_has_an_address_of_the_certificate_that_the_host_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program_trial, "CERTIFICATES", str(tmp_path))
+    with pytest.raises(Failure, match=r"does not start: .*/host.key: No such file or directory"):
+        choose_place(["127.0.0.1"])
+    (tmp_path / "host.key").touch()
+    elsewhere = ["192.0.2.1", "no.such.host.invalid"]  # RFC 5737, RFC 6761
+    address, listening, allowed = choose_place([*elsewhere, "127.0.0.1", "::1"])
+    assert address == f"gearmans://127.0.0.1:{listening[-1]}"
+    assert listening[:3] == ["--listen", "127.0.0.1", "--port"]
+    assert allowed == [f"SupplementaryGroups={tmp_path.stat().st_gid}"]
+    with pytest.raises(Failure, match=r"none of the addresses .* for, 192.0.2.1, no.such"):
+        choose_place(elsewhere)
+    address, _, allowed = choose_place([])
+    assert (address.rpartition(":")[0], allowed) == ("127.0.0.1", [])
 
 
 def test_a_job_server_that_cannot_be_asked_is_told() -> None:

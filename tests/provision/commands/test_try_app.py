@@ -73,6 +73,19 @@ def test_workers_of_an_app_are_run_and_asked_here(folder: Path) -> None:
     ]
 
 
+def test_a_program_that_speaks_tls_has_a_job_server_that_does(folder: Path) -> None:
+    hosts, said = folder / "hosts.yml", list[str]()
+    alone = HOSTS.replace("functions: [shout]", "functions: [shout], environment: {TLS_ALONE: 1}")
+    hosts.write_text(alone)
+    assert trying.try_app(folder, "loud", said.append) == HostFailed.status
+    assert any("the job server does not speak TLS" in line for line in said)
+    secured = alone.replace("functions: [shout]", "functions: [shout], tls: true")
+    hosts.write_text(f"{secured}    gearman_tls: true\n")
+    said.clear()
+    assert trying.try_app(folder, "loud", said.append) == 0
+    assert said[-2].startswith("ok      worker shout: serves shout after ")
+
+
 def test_a_program_that_may_find_other_job_servers_is_not_run_here(folder: Path) -> None:
     hosts = folder / "hosts.yml"
     program = "program: [python3, ./shout.py, shout]"

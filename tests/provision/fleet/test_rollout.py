@@ -1134,6 +1134,29 @@ def test_settings_that_fail_are_taken_back(
     assert with_app.move(batch="1") == 0
 
 
+def test_job_servers_that_a_deploy_is_to_move_are_moved_by_nothing_else(
+    with_app: FleetWithApp,
+) -> None:
+    before = with_app.app_runs()
+    with_app.write("2")
+    assert with_app.move() == 0
+    everywhere = with_app.folder / "group_vars" / "all.yml"
+    everywhere.write_text("gearman_port: 4731\n")
+    with_app.write("3")
+    with_app.told.clear()
+    refused = (
+        r"w\[1:4\].* the inventory has other job servers .* \(\S+:4731, not \S+:4730\), and only"
+    )
+    moves = (with_app.move, partial(with_app.move, back=True), partial(with_app.rollback, OLDER))
+    for move in moves:
+        with pytest.raises(HostFailed, match=refused):
+            move()
+    assert with_app.told == []
+    everywhere.unlink()
+    assert with_app.move(back=True) == 0
+    assert with_app.app_runs() == before
+
+
 def _without_note(paths: dict[str, Any]) -> dict[str, Any]:
     return {path: found for path, found in paths.items() if path not in (FOLDER, NOTE)}
 
