@@ -17,6 +17,7 @@ from provision.wording import format_count
 
 RETURN_TIMEOUT = 30.0  # seconds: those that are not back by then may have been stopped
 LOOK_INTERVAL = 0.5  # seconds
+TELL_AFTER = 2.0  # seconds: what takes longer is told
 
 
 @contextmanager
@@ -28,16 +29,20 @@ def awaiting_workers(host_run: HostRun) -> Iterator[None]:
     restarts = "restart" in server_units(host_run).values()
     before = _count_workers(host_run) if restarts else {}
     yield
-    until = time.monotonic() + RETURN_TIMEOUT
+    began, told = time.monotonic(), False
     while missing := _find_missing(before, host_run):
-        if time.monotonic() >= until:
+        waited = time.monotonic() - began
+        workers = format_count(sum(missing.values()), "worker")
+        if waited >= RETURN_TIMEOUT:
             text = ", ".join(f"{name} ({count})" for name, count in missing.items())
-            seconds = f"{RETURN_TIMEOUT:g} s"
             host_run.report.say(
-                f"{host_run.name}: {format_count(sum(missing.values()), 'worker')} did not come "
-                f"back to its job server within {seconds}: {text}; going on"
+                f"{host_run.name}: {workers} did not come back to its job server within "
+                f"{RETURN_TIMEOUT:g} s: {text}; going on"
             )
             return
+        if waited >= TELL_AFTER and not told:
+            told = True
+            host_run.report.say(f"{host_run.name}: waiting for {workers} to come back")
         host_run.stopping.wait(LOOK_INTERVAL)
         host_run.go_on()
 

@@ -370,8 +370,12 @@ def has_workers(fleet: Fleet, *counts: int) -> None:
 
 @pytest.mark.parametrize("how", ["upgrade", "deploy"])
 def test_a_job_server_that_was_restarted_has_its_workers_again_before_others_are_touched(
-    restarting: Fleet, how: str
+    restarting: Fleet,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(returned_workers, "TELL_AFTER", 0.0)
     has_workers(restarting, 2, 0, 1, 2)
     if how == "upgrade":
         assert restarting.upgrade() == 0
@@ -382,6 +386,7 @@ def test_a_job_server_that_was_restarted_has_its_workers_again_before_others_are
         assert deploy.deploy(restarting.folder, ROLES, options, connect=restarting.connect) == 0
     looks = ["2 workers", "job restart", "0 workers", "1 workers", "2 workers"]
     assert restarting.told[:5] == looks
+    assert capsys.readouterr().out.count("job: waiting for 2 workers to come back\n") == 1
 
 
 def test_workers_that_do_not_come_back_are_told_and_the_upgrade_goes_on(
