@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from gearman_py.client.aio_job import AsyncJob
     from gearman_py.client.arguments import Submit
     from gearman_py.client.config import Retry
-    from gearman_py.client.job import JobSnapshot, JobState, JobStatus
+    from gearman_py.client.job import JobSnapshot, JobState
+    from gearman_py.client.job_status import JobStatus
     from gearman_py.client.sync import Client
     from gearman_py.client.sync_job import Job
     from gearman_py.errors import (

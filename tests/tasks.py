@@ -48,7 +48,9 @@ PEERS = {
 
 BENCHES = (
     "job_server",
+    "floors",
     "instructions",
+    "calls",
     "libraries",
     "resize",
     "converge",
@@ -118,7 +120,8 @@ def test(
 @command(
     iterable=["row"],
     help={
-        "what": "job_server (and C's), instructions (by valgrind), libraries (and "
+        "what": "job_server and floors (and C's), instructions and calls (by valgrind), "
+        "libraries (and "
         "pygearman, gear, pecl), resize (and PHP's), converge (and Ansible, pyinfra), "
         "steering (ours with and without)",
         "row": "only this row (repeatable), such as latency, single, worker",

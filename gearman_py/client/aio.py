@@ -18,7 +18,7 @@ from gearman_py.client.arguments import (
     with_priority,
 )
 from gearman_py.client.config import ClientConfig, Retry
-from gearman_py.client.job import JobStatus
+from gearman_py.client.job_status import JobStatus
 from gearman_py.client.window import IN_FLIGHT, IN_FLIGHT_BYTES, Window, check_map_options
 from gearman_py.errors import GearmanError, JobTimeout
 from gearman_py.net.servers import Servers, parse_servers
@@ -97,7 +97,7 @@ class AsyncClient(NotCopied):
 
         ``options`` are those of submit(). Raises what submit() and its result() raise.
         """
-        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        job = self._dispatcher.make_job(function, workload, options)
         job._must_have_result()
         return await self._dispatcher.run_job(job, timeout)
 
@@ -184,7 +184,7 @@ class AsyncClient(NotCopied):
         Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
         SubmitError (QueueFull, ArgumentTooLarge), ValueError.
         """
-        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        job = self._dispatcher.make_job(function, workload, options)
         await self._dispatcher.submit_jobs([job])
         if job.error is not None and not job.handle:
             raise job.error
@@ -196,9 +196,9 @@ class AsyncClient(NotCopied):
         A job that is refused fails alone: its ``error`` says why. Raises what submit() raises if
         no server can be reached.
         """
-        submitted = [
-            self._dispatcher.make_job(one) for one in jobs
-        ]  # an invalid one raises before any is submitted
+        make_job = self._dispatcher.make_job
+        # An invalid one raises before any is submitted.
+        submitted = [make_job(one.function, one.workload, one.options()) for one in jobs]
         await self._dispatcher.submit_jobs(submitted)
         return submitted
 
@@ -252,10 +252,10 @@ class AsyncClient(NotCopied):
         """
         check_map_options(function, on_error, options)
         window = Window[AsyncJob](in_flight, in_flight_bytes)
-        given = iter(workloads)
-        wanted = (Submit(function=function, workload=one, **options) for one in given)
+        make_job, given = self._dispatcher.make_job, iter(workloads)
+        jobs = (make_job(function, one, options) for one in given)
         return map_jobs(
-            self._dispatcher, wanted, window, function, timeout, on_error, ordered=ordered
+            self._dispatcher, jobs, window, function, timeout, on_error, ordered=ordered
         )
 
     def as_completed(

@@ -8,9 +8,10 @@ from gearman_py.client import timeout_texts
 from gearman_py.client.aio_connection_pool import AsyncConnectionPool
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.aio_pooled_connection import AsyncPooledConnection
-from gearman_py.client.arguments import Submit, Timeout, split_batches
+from gearman_py.client.arguments import NO_OPTIONS, Data, JobOptions, Timeout, split_batches
 from gearman_py.client.config import ClientConfig
-from gearman_py.client.job import ClientJob, JobState, JobStatus
+from gearman_py.client.job import SUBMITTED, ClientJob
+from gearman_py.client.job_status import JobStatus
 from gearman_py.client.question import Question, read_status
 from gearman_py.client.routing import Router
 from gearman_py.client.search import JobSearch
@@ -40,16 +41,14 @@ class AsyncDispatcher:
         """Close the connections; foreground jobs that are not done are lost."""
         await self._pools.close()
 
-    def make_job(self, given: Submit) -> AsyncJob:
+    def make_job(
+        self, function: str, workload: Data = b"", options: JobOptions = NO_OPTIONS
+    ) -> AsyncJob:
         """A job to submit. Raises ValueError or ArgumentTooLarge."""
         config = self.config
-        job = AsyncJob(
-            given,
-            prefix=config.prefix,
-            resubmits=self._resubmits,
-            others=len(config.servers) - 1,
-            serializer=config.serializer,
-        )
+        job = AsyncJob(function, workload, options, config.serializer)
+        job.prefix = config.prefix
+        job.resubmits, job.others = self._resubmits, len(config.servers) - 1
         job._config = config
         job._pool = self._pools.here
         return job
@@ -70,7 +69,7 @@ class AsyncDispatcher:
             deadline = None if limit is None else monotonic() + limit
             first = accept_by if deadline is None else min(accept_by, deadline)
             await job._wait_first_answer(first)
-            if job.state is JobState.SUBMITTED:
+            if job.state is SUBMITTED:
                 await self._await_accepted([job], accept_by)
             return await job._result_by(deadline, limit)
         except BaseException:
@@ -87,11 +86,10 @@ class AsyncDispatcher:
                 await self.write_jobs(group, deadline)
 
     async def _await_accepted(self, jobs: list[AsyncJob], deadline: float) -> None:
-        waiting = JobState.SUBMITTED
         for job in reversed(jobs):  # from the last: one wait for most of them
-            if job.state is waiting:
+            if job.state is SUBMITTED:
                 await job._wait_accepted(deadline)
-                if job.state is waiting:
+                if job.state is SUBMITTED:
                     raise JobTimeout(timeout_texts.not_accepted(job, self.config.submit_timeout))
 
     async def _resubmit_lost(self, jobs: list[ClientJob]) -> None:
@@ -144,7 +142,7 @@ class AsyncDispatcher:
             if isinstance(awaited, AsyncJob):
                 return awaited
             _, able = await self.ask_server(connection, lambda session: session.ask_results())
-            job = self.make_job(Submit(function="-"))
+            job = self.make_job("-")
             job._await(handle)
             if able != b"1":
                 search.unable.append(str(server))

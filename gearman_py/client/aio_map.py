@@ -8,14 +8,14 @@ from gearman_py.client import timeout_texts
 from gearman_py.client.aio_dispatch import AsyncDispatcher
 from gearman_py.client.aio_job import AsyncJob
 from gearman_py.client.aio_waiting import AsyncEndedJobs
-from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.arguments import Timeout
 from gearman_py.client.window import Window
 from gearman_py.errors import GearmanError, JobTimeout
 
 
 async def map_jobs(
     dispatcher: AsyncDispatcher,
-    wanted: Iterator[Submit],
+    given: Iterator[AsyncJob],
     window: Window[AsyncJob],
     function: str,
     timeout: Timeout,
@@ -25,7 +25,6 @@ async def map_jobs(
 ) -> AsyncIterator[bytes | GearmanError]:
     """Submit jobs as there is room for them in ``window``; yield what each has returned."""
     config, pool = dispatcher.config, dispatcher.pool
-    given = map(dispatcher.make_job, wanted)
     ended = AsyncEndedJobs[AsyncJob](pool)
     limit = config.resolve_timeout(timeout)
     try:

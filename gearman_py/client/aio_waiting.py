@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import Generic, TypeVar
 
 from gearman_py.client.aio_connection_pool import AsyncConnectionPool
-from gearman_py.client.arguments import Submit
+from gearman_py.client.arguments import NO_OPTIONS, Data, JobOptions
 from gearman_py.client.config import ClientConfig
 from gearman_py.client.job import ClientJob
 from gearman_py.errors import ConnectionLost, GearmanError
@@ -22,18 +22,14 @@ class AsyncWaitableJob(ClientJob):
 
     def __init__(
         self,
-        given: Submit,
-        *,
-        prefix: str = "",
-        resubmits: int = 0,
-        others: int = 0,
+        function: str,
+        workload: Data = b"",
+        options: JobOptions = NO_OPTIONS,
         serializer: Serializer = JSON,
     ) -> None:
-        super().__init__(
-            given, prefix=prefix, resubmits=resubmits, others=others, serializer=serializer
-        )
+        super().__init__(function, workload, options, serializer)
         self._changed = asyncio.Event()
-        self._streamed = given.on_data is not None
+        self._streamed = self._on_data is not None
 
     def done(self) -> bool:
         """As ClientJob.done(); for code that polls it, more is read."""

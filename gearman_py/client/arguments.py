@@ -1,10 +1,10 @@
 """The arguments of callers, checked and converted to what goes on the wire."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from types import EllipsisType
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 from gearman_py.errors import ArgumentTooLarge
 
@@ -39,6 +39,15 @@ class Submit:
     on_warning: OnData | None = None
     on_status: OnStatus | None = None
 
+    def options(self) -> "SubmitOptions":
+        """The arguments that are not the default, but for function and workload."""
+        given = ((one.name, one.default, getattr(self, one.name)) for one in _OPTIONS)
+        options = {name: value for name, default, value in given if value is not default}
+        return cast("SubmitOptions", options)
+
+
+_, _, *_OPTIONS = fields(Submit)
+
 
 class JobOptions(TypedDict, total=False):
     """The options of call() and map(); see Client.submit()."""
@@ -51,6 +60,9 @@ class JobOptions(TypedDict, total=False):
     on_data: OnData | None
     on_warning: OnData | None
     on_status: OnStatus | None
+
+
+NO_OPTIONS: JobOptions = {}
 
 
 class SubmitOptions(JobOptions, total=False):
@@ -78,10 +90,10 @@ def with_priority(priority: Priority, options: SubmitOptions) -> SubmitOptions:
 
 def as_bytes(data: Data) -> bytes:
     """A workload as it goes on the wire: text as UTF-8. Raises TypeError for other types."""
-    if isinstance(data, str):
-        return data.encode()
     if type(data) is bytes:
         return data
+    if isinstance(data, str):
+        return data.encode()
     try:
         return bytes(memoryview(data))  # bytes(5) would be five NULs
     except TypeError:

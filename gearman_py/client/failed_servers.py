@@ -26,8 +26,9 @@ class FailedServers:
 
     def discard(self, server: ServerAddress) -> None:
         """``server`` answers."""
-        self._failures.pop(server, None)
-        self._until.pop(server, None)
+        if self._failures:
+            self._failures.pop(server, None)
+            self._until.pop(server, None)
 
     def is_avoided(self, server: ServerAddress, now: float) -> bool:
         return self._until.get(server, 0.0) > now

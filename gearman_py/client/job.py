@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from gearman_py.client.arguments import (
+    NO_OPTIONS,
+    At,
+    Data,
+    JobOptions,
+    OnData,
+    OnStatus,
     Priority,
-    Submit,
+    Unique,
     as_bytes,
     as_epoch,
     as_function,
@@ -36,35 +42,12 @@ class JobState(Enum):
     LOST = "lost"  # its server was lost: the outcome will stay unknown
 
 
-_OVER = (JobState.COMPLETE, JobState.FAILED, JobState.LOST)  # a tuple: hashing an Enum is slow
-
-
-Outcome = Literal["complete", "failed"]
+# Looking up or hashing a member of an Enum is slow.
+SUBMITTED, _CREATED, _COMPLETE = JobState.SUBMITTED, JobState.CREATED, JobState.COMPLETE
+_OVER = (_COMPLETE, JobState.FAILED, JobState.LOST)
 
 # How often a job goes to another server because one is drained.
 MAX_RETURNS = 100
-
-
-class JobStatus(NamedTuple):
-    """What a server knows about a job; the worker chose ``numerator`` and ``denominator``.
-
-    ``known``: it waits or runs.
-    """
-
-    known: bool
-    running: bool
-    numerator: int
-    denominator: int
-    clients: int | None = None
-    """How many clients wait for it; None if the question was not by unique."""
-    outcome: Outcome | None = None
-    """How a background job has ended whose result or failure is kept. None: it has not ended, or
-    the server does not know it (any longer)."""
-
-    @property
-    def fraction(self) -> float:
-        """The part that is done, from 0.0; 0.0 if the worker has not reported any."""
-        return self.numerator / self.denominator if self.denominator else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,64 +74,94 @@ class JobSnapshot:
 class ClientJob(NotCopied):
     """What Job and AsyncJob share: the facts, and the callbacks that are due.
 
-    ``resubmits``: how often it may be submitted again if its server is lost. ``others``: to how
-    many other servers it may go if one refuses to queue it.
     Raises ValueError or ArgumentTooLarge for a job that cannot be submitted.
     """
 
     _instead = "pass on its handle or snapshot()"
 
+    # What few jobs have, or none at first: the rest is set for each, which is faster to read.
+    handle = ""
+    server = ""
+    status: tuple[int, int] | None = None
+    prefix = ""
+    resubmits = 0  # how often it may be submitted again if its server is lost
+    others = 0  # to how many other servers it may go if one refuses to queue it
+    has_ended = False  # the server said so; its end follows
+    _refused_by = ""
+    _returns = 0
+    _answer = b""
+    _on_data: OnData | None = None
+    _on_warning: OnData | None = None
+    _on_status: OnStatus | None = None
+    _streamed = False  # whether its parts are handed on as they arrive
+
     def __init__(
         self,
-        given: Submit,
-        *,
-        prefix: str = "",
-        resubmits: int = 0,
-        others: int = 0,
+        function: str,
+        workload: Data = b"",
+        options: JobOptions = NO_OPTIONS,
         serializer: Serializer = JSON,
     ) -> None:
-        self.function = as_function(given.function)
-        self.workload = as_bytes(given.workload)
-        if given.value is not ...:
-            self.workload = _dump_value(given, serializer)
-        self.unique = as_unique(given.unique)
-        self.priority = given.priority
-        self.at = as_epoch(given.at)
-        self.reducer = None if given.reducer is None else as_function(given.reducer)
-        self.background = given.background or self.at is not None
-        self.handle = ""
-        self.server = ""
-        self.state = JobState.SUBMITTED
+        self.function = as_function(function)
+        self.workload = as_bytes(workload)
+        self.unique = ""
+        self.priority: Priority = "normal"
+        self.at: int | None = None
+        self.reducer: str | None = None
+        self.background = False
+        self.is_awaited = False  # it was submitted before, in the background
+        self.state = SUBMITTED
         self.data: list[bytes] = []
         self.warnings: list[bytes] = []
-        self.status: tuple[int, int] | None = None
         self.error: GearmanError | None = None
-        self.prefix = prefix
-        self.resubmits = resubmits
-        self.others = others
-        self.is_awaited = False  # it was submitted before, in the background
-        self.has_ended = False  # the server said so; its end follows
-        self._refused_by = ""
-        self._returns = 0
-        self._answer = b""
-        self._on_data, self._on_warning = given.on_data, given.on_warning
-        self._on_status = given.on_status
-        self._news: deque[Callable[[], object]] = deque()
-        if self.background and (given.on_data or given.on_warning or given.on_status):
+        self._news: deque[Callable[[], object]] | None = None
+        self._listener: Callable[[Any], object] | None = None  # called when it has ended
+        if options:
+            self._set_options(serializer, **options)
+
+    def _set_options(
+        self,
+        serializer: Serializer,
+        *,
+        value: Any = ...,
+        unique: Unique = None,
+        priority: Priority = "normal",
+        background: bool = False,
+        at: At = None,
+        reducer: str | None = None,
+        on_data: OnData | None = None,
+        on_warning: OnData | None = None,
+        on_status: OnStatus | None = None,
+    ) -> None:
+        if value is not ...:
+            self._set_value(value, serializer)
+        self.unique, self.priority = as_unique(unique), priority
+        self.at = as_epoch(at)
+        self.reducer = None if reducer is None else as_function(reducer)
+        self.background = background or at is not None
+        self._on_data, self._on_warning, self._on_status = on_data, on_warning, on_status
+        has_callbacks = on_data or on_warning or on_status
+        if self.background and has_callbacks:
             raise ValueError(
                 "on_data, on_warning and on_status: a background job sends nothing back"
             )
-        if self.priority not in ("low", "normal", "high"):
-            raise ValueError(f"unknown priority {self.priority!r}; expected low, normal or high")
-        if self.priority != "normal" and (self.at is not None or self.reducer is not None):
-            kind = "at a time" if self.at is not None else "with a reducer"
+        if priority not in ("low", "normal", "high"):
+            raise ValueError(f"unknown priority {priority!r}; expected low, normal or high")
+        if priority != "normal" and (at is not None or reducer is not None):
+            kind = "at a time" if at is not None else "with a reducer"
             raise ValueError(f"a job {kind} always has normal priority in the protocol")
-        if self.at is not None and self.reducer is not None:
+        if at is not None and reducer is not None:
             raise ValueError(
                 "a job can have a time or a reducer: the protocol has no packet for both"
             )
-        if given.on_data or given.on_warning or given.on_status:
+        if has_callbacks:
             self._check_callbacks()
+
+    def _set_value(self, value: Any, serializer: Serializer) -> None:
+        if self.workload:
+            text = f"a job of {self.function} can have a workload or a value, not both"
+            raise ValueError(text)
+        self.workload = as_bytes(serializer.dumps(value))
 
     def __repr__(self) -> str:
         handle = self.handle or "no handle yet"
@@ -162,7 +175,7 @@ class ClientJob(NotCopied):
     def done(self) -> bool:
         """Whether the job is complete, failed or lost; for a background job, whether a server
         has accepted it or never will."""
-        return self.state in _OVER or (self.background and self.state is not JobState.SUBMITTED)
+        return self.state in _OVER or (self.background and self.state is not SUBMITTED)
 
     def _await(self, handle: str) -> None:
         """It was submitted before, in the background: wait for its end."""
@@ -174,7 +187,7 @@ class ClientJob(NotCopied):
     def _set_created(self, handle: str) -> None:
         """The server has accepted the job."""
         self.handle = handle
-        self.state = JobState.CREATED
+        self.state = _CREATED
         self._notify_waiters()
 
     def _add_data(self, data: bytes) -> None:
@@ -195,7 +208,7 @@ class ClientJob(NotCopied):
     def _set_complete(self, answer: bytes) -> None:
         """The job is done."""
         self._answer = answer
-        self.state = JobState.COMPLETE
+        self.state = _COMPLETE
         self._notify_waiters()
 
     def _set_failed(self, error: GearmanError) -> None:
@@ -228,7 +241,7 @@ class ClientJob(NotCopied):
 
     def _forget_run(self) -> None:
         """It is to be submitted again: what a run has sent is that run's."""
-        self.state = JobState.SUBMITTED
+        self.state = SUBMITTED
         self.handle = ""
         del self.data[:], self.warnings[:]
 
@@ -259,13 +272,12 @@ class ClientJob(NotCopied):
             self._add_news(partial(tell, data))
 
     def _add_news(self, news: Callable[[], object]) -> None:
+        if self._news is None:
+            self._news = deque()
         self._news.append(news)
         self._notify_waiters()
 
     # The front ends call these, or override them.
-
-    _listener: Callable[[Any], object] | None = None
-    """Called with the job when it has ended."""
 
     def _notify_waiters(self) -> None:
         """Wake whoever waits for this job."""
@@ -278,16 +290,13 @@ class ClientJob(NotCopied):
     def _check_callbacks(self) -> None:
         """Raise ValueError for callbacks that cannot be called."""
 
-    _streamed = False
-    """Whether its parts are handed on as they arrive."""
-
     def _is_answered(self) -> bool:
         """Whether a server has accepted or refused it."""
-        return self.state is not JobState.SUBMITTED
+        return self.state is not SUBMITTED
 
     def _has_news(self) -> bool:
         """Whether callbacks are due, or it has ended."""
-        return bool(self._news) or self.done()
+        return self.done() or bool(self._news)
 
     def _has_part_or_news(self) -> bool:
         """Whether stream() has something to do."""
@@ -301,8 +310,8 @@ class ClientJob(NotCopied):
 
     def snapshot(self) -> JobSnapshot:
         """What is known about it now."""
-        facts = vars(self)
-        return JobSnapshot(**{name: facts[name] for name in JobSnapshot.__dataclass_fields__})
+        names = JobSnapshot.__dataclass_fields__
+        return JobSnapshot(**{name: getattr(self, name) for name in names})
 
     def _map_outcome(self, on_error: Literal["raise", "yield"]) -> bytes | GearmanError:
         """What map() yields for it."""
@@ -338,9 +347,3 @@ class ClientJob(NotCopied):
                 f"{self.function} runs in the background and has no result (job {self.handle}); "
                 "status() says whether the server knows it"
             )
-
-
-def _dump_value(given: Submit, serializer: Serializer) -> bytes:
-    if given.workload:
-        raise ValueError(f"a job of {given.function} can have a workload or a value, not both")
-    return as_bytes(serializer.dumps(given.value))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gearman_py.client.job import JobStatus, Outcome
+from gearman_py.client.job_status import JobStatus, Outcome
 from gearman_py.errors import GearmanError
 from gearman_py.protocol.packets import Packet
 

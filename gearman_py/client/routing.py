@@ -6,7 +6,7 @@ our jobs in flight, in turn where that is equal.
 """
 
 import random
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
@@ -49,10 +49,10 @@ class Router:
         in_turn = self.servers[turned:] + self.servers[:turned]
         return sorted(in_turn, key=lambda server: (avoided[server], self._load(server)))
 
-    def group_jobs(
-        self, jobs: Iterable[J], now: float
-    ) -> list[tuple[list[ServerAddress], list[J]]]:
+    def group_jobs(self, jobs: list[J], now: float) -> list[tuple[list[ServerAddress], list[J]]]:
         """The jobs grouped by their first server: each group with its order of servers."""
+        if jobs and len(self.servers) == 1:
+            return [(self.servers, jobs)]
         found: dict[ServerAddress, tuple[list[ServerAddress], list[J]]] = {}
         for job in jobs:
             order = self.order_servers(now, job._routing_key)

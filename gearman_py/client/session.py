@@ -24,7 +24,7 @@ from gearman_py.errors import (
     ResultTooLarge,
     SubmitError,
 )
-from gearman_py.protocol.codec import HEADER, MAX_PACKET, RESPONSE, Decoder, request
+from gearman_py.protocol.codec import HEADER_SIZE, MAX_PACKET, RESPONSE, Decoder, request
 from gearman_py.protocol.packets import FAULT, OVERSIZED, Packet
 
 _SUBMIT = {
@@ -60,7 +60,7 @@ class ClientSession:
             self._out.append(request(Packet.OPTION_REQ, b"resubmits"))
             self._options.append(b"resubmits")
         self._submitted: deque[ClientJob] = deque()
-        self._jobs: dict[bytes, deque[ClientJob | None]] = {}  # by handle
+        self._jobs: dict[bytes, list[ClientJob | None]] = {}  # by handle
         self._questions: list[Question] = []
 
     @property
@@ -74,7 +74,7 @@ class ClientSession:
         size = len(job.workload)
         if size <= self._max_packet:  # a header could not count a larger one
             packet = _submit_packet(job)
-            size = len(packet) - HEADER.size
+            size = len(packet) - HEADER_SIZE
         if size > self._max_packet:
             text = f"its {size} bytes exceed max_packet={self._max_packet}"
             job._set_failed(ArgumentTooLarge("ARGUMENT_TOO_LARGE", text))
@@ -124,7 +124,7 @@ class ClientSession:
 
     def forget_job(self, job: ClientJob) -> None:
         """Ignore everything that still arrives for this job."""
-        jobs = self._jobs.get(job.handle.encode(errors="surrogateescape"), deque())
+        jobs = self._jobs.get(_encode_text(job.handle), [])
         if job in jobs:
             jobs[jobs.index(job)] = None  # it keeps its turn
 
@@ -166,9 +166,13 @@ class ClientSession:
         if not self._submitted:
             return
         job = self._submitted.popleft()
-        self.created_size = HEADER.size + len(handle)
-        if not job.background:
-            self._jobs.setdefault(handle, deque()).append(job)
+        self.created_size = HEADER_SIZE + len(handle)
+        if job.background:
+            pass
+        elif handle in self._jobs:
+            self._jobs[handle].append(job)
+        else:
+            self._jobs[handle] = [job]
         job._set_created(_decode_text(handle))
 
     def _on_found(self, handle: bytes, ended: bytes, function: bytes) -> None:
@@ -200,17 +204,17 @@ class ClientSession:
         jobs = self._jobs.get(handle)
         if not jobs:
             return None
-        jobs.rotate(-1)
-        return jobs[-1]
+        job = jobs.pop(0)
+        jobs.append(job)
+        return job
 
     def _end_job(self, handle: bytes) -> ClientJob | None:
         jobs = self._jobs.get(handle)
         if not jobs:
             return None
-        job = jobs.popleft()
-        if not jobs:
+        if len(jobs) == 1:
             del self._jobs[handle]
-        return job
+        return jobs.pop(0)
 
     def _on_data(self, handle: bytes, data: bytes) -> None:
         if job := self._next_in_turn(handle):
@@ -294,7 +298,8 @@ _HANDLERS: dict[int, Any] = {
 def _submit_packet(job: ClientJob) -> bytes:
     if job.is_awaited:
         return request(Packet.GET_RESULT, _encode_text(job.handle))
-    function, unique = _encode_text(job.prefix + job.function), _encode_text(job.unique)
+    function = _encode_text(job.prefix + job.function)
+    unique = _encode_text(job.unique) if job.unique else b""
     if job.at is not None:
         epoch = b"%d" % job.at
         return request(Packet.SUBMIT_JOB_EPOCH, function, unique, epoch, job.workload)
@@ -321,8 +326,8 @@ def _submit_error(code: str, text: str) -> SubmitError:
 
 
 def _decode_text(data: bytes) -> str:
-    return data.decode(errors="surrogateescape")
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _encode_text(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
+    return text.encode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from gearman_py.client.arguments import (
     with_priority,
 )
 from gearman_py.client.config import ClientConfig, Retry
-from gearman_py.client.job import JobStatus
+from gearman_py.client.job_status import JobStatus
 from gearman_py.client.sync_dispatch import Dispatcher
 from gearman_py.client.sync_job import Job
 from gearman_py.client.sync_map import jobs_as_completed, map_jobs
@@ -97,7 +97,7 @@ class Client(NotCopied):
 
         ``options`` are those of submit(). Raises what submit() and its result() raise.
         """
-        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        job = self._dispatcher.make_job(function, workload, options)
         job._must_have_result()
         return self._dispatcher.run_job(job, timeout)
 
@@ -182,7 +182,7 @@ class Client(NotCopied):
         Raises ServerUnavailable, ConnectionLost, JobTimeout (after ``submit_timeout``),
         SubmitError (QueueFull, ArgumentTooLarge), ValueError.
         """
-        job = self._dispatcher.make_job(Submit(function=function, workload=workload, **options))
+        job = self._dispatcher.make_job(function, workload, options)
         self._dispatcher.submit_jobs([job])
         if job.error is not None and not job.handle:
             raise job.error
@@ -194,9 +194,9 @@ class Client(NotCopied):
         A job that is refused fails alone: its ``error`` says why. Raises what submit() raises if
         no server can be reached.
         """
-        submitted = [
-            self._dispatcher.make_job(one) for one in jobs
-        ]  # an invalid one raises before any is submitted
+        make_job = self._dispatcher.make_job
+        # An invalid one raises before any is submitted.
+        submitted = [make_job(one.function, one.workload, one.options()) for one in jobs]
         self._dispatcher.submit_jobs(submitted)
         return submitted
 
@@ -250,10 +250,10 @@ class Client(NotCopied):
         """
         check_map_options(function, on_error, options)
         window = Window[Job](in_flight, in_flight_bytes)
-        given = iter(workloads)
-        wanted = (Submit(function=function, workload=one, **options) for one in given)
+        make_job, given = self._dispatcher.make_job, iter(workloads)
+        jobs = (make_job(function, one, options) for one in given)
         return map_jobs(
-            self._dispatcher, wanted, window, function, timeout, on_error, ordered=ordered
+            self._dispatcher, jobs, window, function, timeout, on_error, ordered=ordered
         )
 
     def as_completed(self, jobs: Iterable[Job], *, timeout: float | None = None) -> Iterator[Job]:

@@ -13,7 +13,7 @@ from threading import Lock, RLock
 from time import monotonic
 
 from gearman_py.client.config import ClientConfig
-from gearman_py.client.job import ClientJob, JobState
+from gearman_py.client.job import SUBMITTED, ClientJob
 from gearman_py.client.question import Question
 from gearman_py.client.session import ClientSession
 from gearman_py.client.sync_pooled_connection import READ_INTERVAL, PooledConnection
@@ -99,9 +99,10 @@ class ConnectionPool:
                     if connection.session.error is not None:
                         return False
                     ask(connection.session)
-                    out = memoryview(connection.session.take_output())
-                while out:
-                    out = out[self._write_some(connection, out, deadline) :]
+                    out = connection.session.take_output()
+                sent = self._write_some(connection, out, deadline)
+                while sent < len(out):
+                    sent += self._write_some(connection, memoryview(out)[sent:], deadline)
             except OSError as error:
                 self.close_connection(connection, why_not(error))
             except BaseException:  # ^C: half a packet may have been queued or sent
@@ -109,7 +110,9 @@ class ConnectionPool:
                 raise
         return True
 
-    def _write_some(self, connection: PooledConnection, out: memoryview, deadline: float) -> int:
+    def _write_some(
+        self, connection: PooledConnection, out: bytes | memoryview, deadline: float
+    ) -> int:
         try:
             return connection.socket.send(out, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -165,10 +168,11 @@ class ConnectionPool:
         does not end a blocking read.
         """
         while not until():
-            late = deadline is not None and monotonic() >= deadline
+            remaining = None if deadline is None else deadline - monotonic()
+            late = remaining is not None and remaining <= 0
             if self._lost and not late:
                 self._resubmit_lost()
-            elif not self._read_once(deadline, job) and not late:
+            elif not self._read_once(remaining, job) and not late:
                 self._wait_for_reader(until, deadline)
             if late:
                 return until()
@@ -204,9 +208,8 @@ class ConnectionPool:
             with self._lock:
                 self._wake_followers()
 
-    def _read_once(self, deadline: float | None, job: ClientJob | None = None) -> bool:
-        """Read once, at most until ``deadline``; False if another thread reads."""
-        remaining = None if deadline is None else deadline - monotonic()
+    def _read_once(self, remaining: float | None, job: ClientJob | None = None) -> bool:
+        """Read once, within ``remaining`` seconds; False if another thread reads."""
         reading = False
         read: list[PooledConnection] = []
         try:
@@ -230,7 +233,8 @@ class ConnectionPool:
                         for connection in read:
                             self._process_received(connection)
                     finally:
-                        self._close_unused_wakers()
+                        if not self._by_fd:
+                            self._close_wakers()
         return True
 
     def _prepare_reading(
@@ -242,8 +246,8 @@ class ConnectionPool:
             and len(self._by_fd) == 1
             and (remaining is None or remaining > READ_INTERVAL)
         ):
-            connection = next(iter(self._by_fd.values()))
-            created = job is not None and job.state is JobState.SUBMITTED
+            (connection,) = self._by_fd.values()
+            created = job is not None and job.state is SUBMITTED
             connection.await_bytes(connection.session.created_size + 1 if created else 1)
             return connection
         for connection in self._by_fd.values():
@@ -317,13 +321,13 @@ class ConnectionPool:
             while self._lost:
                 job = self._lost.popleft()
                 job._give_up(ConnectionLost(job.server, _CLOSED))
-            if not self._reading:
-                self._close_unused_wakers()
+            if not (self._reading or self._by_fd):
+                self._close_wakers()
         self._closing = False
 
-    def _close_unused_wakers(self) -> None:
+    def _close_wakers(self) -> None:
         """Without connections there is nothing to poll."""
-        if self._wakers is not None and not self._by_fd:
+        if self._wakers is not None:
             # In one step, which no KeyboardInterrupt divides.
             wakers, self._wakers, self._poll = self._wakers, None, select.poll()
             for waker in wakers:

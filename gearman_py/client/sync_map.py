@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Literal
 
 from gearman_py.client import timeout_texts
-from gearman_py.client.arguments import Submit, Timeout
+from gearman_py.client.arguments import Timeout
 from gearman_py.client.sync_dispatch import Dispatcher
 from gearman_py.client.sync_job import Job
 from gearman_py.client.sync_waiting import EndedJobs
@@ -16,7 +16,7 @@ from gearman_py.errors import GearmanError, JobTimeout
 
 def map_jobs(
     dispatcher: Dispatcher,
-    wanted: Iterator[Submit],
+    given: Iterator[Job],
     window: Window[Job],
     function: str,
     timeout: Timeout,
@@ -26,7 +26,6 @@ def map_jobs(
 ) -> Iterator[bytes | GearmanError]:
     """Submit jobs as there is room for them in ``window``; yield what each has returned."""
     config, pool = dispatcher.config, dispatcher.pool
-    given = map(dispatcher.make_job, wanted)
     ended = EndedJobs[Job](pool)
     limit = config.resolve_timeout(timeout)
     try:

@@ -1,5 +1,6 @@
 """A socket of the blocking client, and the session on it."""
 
+import select
 import socket
 from struct import Struct
 from threading import Lock
@@ -10,7 +11,6 @@ from gearman_py.net.servers import why_not
 
 _READ_SIZE = 256 * 1024
 READ_INTERVAL = 1  # second: how long a read blocks before the deadline is checked
-_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: joining flags takes longer than to look
 
 
 class PooledConnection:
@@ -29,14 +29,10 @@ class PooledConnection:
         self.writing = Lock()  # keeps bytes in the order in which the session expects answers
 
     def has_unread(self) -> bool:
-        """Whether bytes, or the end of the connection, can be read."""
-        try:
-            self.socket.recv(1, _PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
-        return True
+        """Whether as many bytes as are awaited, or the end of the connection, can be read."""
+        poll = select.poll()  # one of its own: threads must not share it
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def await_bytes(self, least: int) -> None:
         """Have blocking reads wait for at least ``least`` bytes, or READ_INTERVAL."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from gearman_py.client.arguments import JobOptions, Submit
+from gearman_py.client.arguments import JobOptions
 from gearman_py.client.job import ClientJob
 
 J = TypeVar("J", bound=ClientJob)
@@ -75,4 +75,4 @@ def check_map_options(function: str, on_error: str, options: JobOptions) -> None
     """Raise what map()'s first job would raise later, or never."""
     if on_error not in ("raise", "yield"):
         raise ValueError(f"on_error={on_error!r}: expected raise or yield")
-    ClientJob(Submit(function=function, **options))._must_have_result()
+    ClientJob(function, options=options)._must_have_result()

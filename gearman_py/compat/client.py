@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 from weakref import WeakSet, finalize
 
-from gearman_py.client.arguments import Priority, Submit
+from gearman_py.client.arguments import Priority
 from gearman_py.client.config import LARGEST_PACKET, ClientConfig, Retry
 from gearman_py.client.job import JobState
 from gearman_py.client.question import Question, read_status
@@ -234,13 +234,13 @@ class GearmanClient(NotCopied, GearmanConnectionManager):
         for request in requests:
             unique = request.job.unique
             request.submitted = dispatcher.make_job(
-                Submit(
-                    function=as_text(request.job.task),
-                    workload=self.encode(request.job.data),
-                    unique=None if unique is None else as_text(unique),
-                    priority=_PRIORITIES[request.priority],
-                    background=request.background,
-                )
+                as_text(request.job.task),
+                self.encode(request.job.data),
+                {
+                    "unique": None if unique is None else as_text(unique),
+                    "priority": _PRIORITIES[request.priority],
+                    "background": request.background,
+                },
             )
         for request in requests:
             request.state = JOB_PENDING

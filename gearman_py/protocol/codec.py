@@ -32,6 +32,7 @@ from gearman_py.protocol.packets import (
 
 __all__ = [
     "HEADER",
+    "HEADER_SIZE",
     "LARGE",
     "MAX_LINE",
     "MAX_PACKET",

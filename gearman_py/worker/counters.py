@@ -3,6 +3,8 @@
 from gearman_py.protocol.packets import Packet
 from gearman_py.worker.session import GIVEN_BACK, Answer
 
+_COMPLETE = Packet.WORK_COMPLETE
+
 
 class JobCounters:
     """The counts of one slot; only its own thread changes them."""
@@ -20,7 +22,7 @@ class JobCounters:
 
     def count_answer(self, answer: Answer) -> None:
         """Count a job that was answered."""
-        if answer.packet is Packet.WORK_COMPLETE:
+        if answer.packet is _COMPLETE:
             self.done += 1
         elif answer.packet in GIVEN_BACK:
             self.given_back += 1

@@ -72,6 +72,8 @@ class JobExecutor:
 
     def __call__(self, assignment: Assignment, connection: SyncConnection) -> Answer:
         """Run a job to its end. Raises OSError or GearmanError only for connection errors."""
+        if self._fork_server is None:  # it has nothing that could be killed meanwhile
+            return self._run_assignment(assignment, connection)
         self._running = True
         try:
             return self._run_assignment(assignment, connection)
@@ -91,14 +93,17 @@ class JobExecutor:
             self._discard_process()
             answer = worker_error(job, error)
         answer = self._runner.report_outcome(job, answer, began)
-        self._renew_process()
+        if self._fork_server is not None:
+            self._renew_process()
         return answer
 
     def _run_job(self, job: WorkerJob, assignment: Assignment, send: Send) -> Answer:
         if assignment.too_large:
             return self._runner.refuse_oversized(job)
+        if self._fork_server is None:
+            return self._runner.run_plain(job)
         limit = self._runner.registry.time_limit(assignment.function)
-        if self._fork_server is None or not (self._all_in_process or limit):
+        if not (self._all_in_process or limit):
             return self._runner.run_plain(job)
         if self._process is None:
             return failure_answer("WorkerDied: no worker process could be started")
@@ -128,7 +133,7 @@ class JobExecutor:
             self._process = None
             self.ended_processes[why] += 1
         backoff = Backoff(0.1, 10.0)
-        while self._fork_server is not None and self._process is None and not self._is_draining():
+        while self._process is None and not self._is_draining():
             try:
                 self.ensure_process()
             except ProcessDied as death:

@@ -55,6 +55,8 @@ class FunctionCaller:
 
     def _plain_result(self, spec: FunctionSpec, job: WorkerJob) -> Any:
         result = spec.function(job.value if spec.workload else job)
+        if type(result) is bytes:
+            return result
         if isinstance(result, CoroutineType):
             result.close()
             raise TypeError(
@@ -109,6 +111,8 @@ class FunctionCaller:
         return b""
 
     def _dump_value(self, value: Any) -> bytes:
+        if type(value) is bytes:
+            return value
         if self._serializer is not None and not isinstance(value, bytes):
             value = self._serializer.dumps(value)
         return as_bytes(value)  # json.dumps gives str

@@ -21,6 +21,7 @@ from gearman_py.worker.retries import may_retry, retry_pause
 from gearman_py.worker.session import GIVE_BACK, NO_DELAY, Answer, Assignment, must_fit
 from gearman_py.worker.soft_limit import SendGuard, SoftLimit
 
+_COMPLETE = Packet.WORK_COMPLETE
 _EXCEPTION_SIZE = 512  # bytes of an exception's text: a line to read, not a dump
 _LOGGED_TEXT = 2000  # characters of an error's text, and ...
 _LOGGED_TRACEBACK = 20_000  # ... of its traceback, in the log
@@ -120,7 +121,7 @@ class JobRunner:
 
     def _complete_job(self, job: WorkerJob, result: bytes) -> Answer:
         must_fit(self._max_packet, job.handle, result)
-        return Answer(Packet.WORK_COMPLETE, (result,))
+        return Answer(_COMPLETE, (result,))
 
     def _answer_error(
         self, spec: FunctionSpec, job: WorkerJob, error: BaseException, *, late: bool
@@ -161,7 +162,8 @@ class JobRunner:
 
         ``began`` is a time of time.monotonic().
         """
-        call_outcome_hooks(self.registry.on_outcome, job, answer, began, self.run_in_loop)
+        if self.registry.on_outcome:
+            call_outcome_hooks(self.registry.on_outcome, job, answer, began, self.run_in_loop)
         return self._finish_answer(job, answer)
 
     async def report_outcome_async(self, job: WorkerJob, answer: Answer, began: float) -> Answer:
@@ -170,7 +172,7 @@ class JobRunner:
         return self._finish_answer(job, answer)
 
     def _finish_answer(self, job: WorkerJob, answer: Answer) -> Answer:
-        if self.registry.job_proof is not None and answer.packet is Packet.WORK_COMPLETE:
+        if self.registry.job_proof is not None and answer.packet is _COMPLETE:
             self.registry.job_proof.send_proof(job, answer.arguments[0])
         if self.registry.exceptions or answer.packet is not Packet.WORK_EXCEPTION:
             return answer

@@ -147,7 +147,9 @@ class FunctionRegistry:
     ) -> WorkerJob:
         """The job as its function sees it: its name has no prefix and no address."""
         job = WorkerJob(assignment, server, send, self.serializer, max_packet)
-        job.function = job.function.removeprefix(self._prefix).removesuffix(self._address_suffix)
+        if self._prefix or self._address:
+            name = job.function.removeprefix(self._prefix)
+            job.function = name.removesuffix(self._address_suffix)
         return job
 
     def find_spec(self, job: WorkerJob) -> FunctionSpec:

@@ -34,6 +34,11 @@ class State(Enum):
     ASLEEP = "asleep"  # the server's: it wakes the worker when there is a job
 
 
+# For what is done for each job: looking up a member of an Enum takes 0.2 us in Python 3.11.
+_IDLE, _GRABBING, _WORKING = State.IDLE, State.GRABBING, State.WORKING
+_RETRY, _CANT_DO = Packet.WORK_RETRY, Packet.CANT_DO
+
+
 class Assignment(NamedTuple):
     """A job as it came from the server.
 
@@ -52,10 +57,10 @@ class Assignment(NamedTuple):
     @classmethod
     def from_arguments(cls, arguments: list[bytes], attempt: int = 0) -> "Assignment":
         """From the arguments of any JOB_ASSIGN."""
-        names = [name.decode(errors="surrogateescape") for name in arguments[:-1]]
-        names += [""] * (4 - len(names))
-        handle, function, unique, reducer = names
-        return cls(handle, function, unique, arguments[-1], reducer, attempt=attempt)
+        handle, function = _decode_name(arguments[0]), _decode_name(arguments[1])
+        unique = _decode_name(arguments[2]) if len(arguments) > 3 else ""
+        reducer = _decode_name(arguments[3]) if len(arguments) > 4 else ""
+        return cls(handle, function, unique, arguments[-1], reducer, False, attempt)
 
     @classmethod
     def from_oversized(cls, arguments: list[bytes]) -> "Assignment":
@@ -73,8 +78,8 @@ class Answer(NamedTuple):
     @property
     def is_for_others(self) -> bool:
         """Whether the job is given back to run at once, by another worker if there is one."""
-        now = self.packet is Packet.WORK_RETRY and self.arguments[:1] == (NO_DELAY,)
-        return now or self.packet is Packet.CANT_DO
+        now = self.packet is _RETRY and self.arguments[:1] == (NO_DELAY,)
+        return now or self.packet is _CANT_DO
 
 
 NO_DELAY = b""  # of WORK_RETRY; the server reads it as 0, which is also the delay of a retry
@@ -111,7 +116,7 @@ class WorkerSession:
         self._limits = limits or {}
         self.refusal = ""  # what the server has refused, to be logged
         self._grabs = [Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB]
-        self._grab_packet = Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0)
+        self._set_grab_packet(Packet.GRAB_JOB_ALL if reducers else self._grabs.pop(0))
         self._data = b""  # for a server that does not know WORK_DATA
         self._announced: list[bytes] = [b"", b""]  # the last JOB_ATTEMPT: handle and attempt
         self._awaits_option = True
@@ -127,18 +132,18 @@ class WorkerSession:
 
     def is_grabbing(self) -> bool:
         """Whether the server has yet to say if it has a job."""
-        return self.state is State.GRABBING
+        return self.state is _GRABBING
 
     def grab_job(self) -> None:
         """Ask for a job."""
-        self._out.append(_GRAB_REQUESTS[self._grab_packet])
-        self.state = State.GRABBING
+        self._out.append(self._grab_request)
+        self.state = _GRABBING
 
-    @property
-    def _lacks_updates(self) -> bool:
-        """Whether the server is one like Perl's Gearman::Server, which knows neither data nor
-        warnings, and for which neither an exception nor CANT_DO ends a job."""
-        return self._grab_packet is Packet.GRAB_JOB
+    def _set_grab_packet(self, packet: Packet) -> None:
+        self._grab_packet, self._grab_request = packet, request(packet)
+        # Whether the server is one like Perl's Gearman::Server, which knows neither data nor
+        # warnings, and for which neither an exception nor CANT_DO ends a job.
+        self._lacks_updates = packet is Packet.GRAB_JOB
 
     def pre_sleep(self) -> None:
         """Ask to be woken when there is a job."""
@@ -163,13 +168,13 @@ class WorkerSession:
         assignment = self.assignment
         if assignment is not None and self._lacks_updates:
             self._finish_without_updates(assignment.handle, answer)
-        elif assignment is not None and answer.packet is Packet.CANT_DO:
+        elif assignment is not None and answer.packet is _CANT_DO:
             self._out.append(request(Packet.CANT_DO, _encode_name(assignment.function)))
             self._out.append(self._can_do(assignment.function))
         elif assignment is not None:
             self.send_update(assignment.handle, answer.packet, *answer.arguments)
         self.assignment = None
-        self.state = State.IDLE
+        self.state = _IDLE
 
     def _finish_without_updates(self, handle: str, answer: Answer) -> None:
         data, self._data = self._data, b""
@@ -226,7 +231,8 @@ class WorkerSession:
         elif not self._grabs:
             self.fault = text
         else:
-            unknown, self._grab_packet = self._grab_packet, self._grabs.pop(0)
+            unknown = self._grab_packet
+            self._set_grab_packet(self._grabs.pop(0))
             used = self._grab_packet.name
             self.refusal = f"does not know {unknown.name} ({text}); {used} is used"
             self.grab_job()
@@ -238,7 +244,7 @@ class WorkerSession:
     def _start_job(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.registered = True
-        self.state = State.WORKING
+        self.state = _WORKING
 
     def _can_do(self, function: str) -> bytes:
         if (limit := self._limits.get(function)) is None:
@@ -248,10 +254,6 @@ class WorkerSession:
         )
 
 
-_GRAB_REQUESTS = {
-    packet: request(packet)
-    for packet in (Packet.GRAB_JOB, Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB_ALL)
-}
 MAX_REFUSALS = 1000  # that are remembered, in order to log them once
 _UNKNOWN_COMMAND = frozenset({b"server_error", b"unknown_command", b"invalid_command"})
 _logged_refusals: dict[tuple[str, str], object] = {}
@@ -275,5 +277,9 @@ def must_fit(limit: int, handle: str, data: bytes) -> None:
 
 
 # Names are sent back as they came, whatever bytes they contain.
+def _decode_name(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
 def _encode_name(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
+    return text.encode("utf-8", "surrogateescape")

@@ -171,6 +171,7 @@ class Slot:
         session.grab_job()
         while session.is_grabbing():
             connection.flush()
+            connection.read_packets()
             while session.is_grabbing():
                 connection.read_packets()
             if not known:

@@ -50,15 +50,19 @@ class MeasuredServer:
 
 THEIRS = ["gearmand", "--backlog=1024", "--log-file=none"]
 OURS = [*OUR_GEARMAND, "--log-file=none"]
-C, PURE, ACCELERATED, IN_MEMORY = "C", "pure", "accelerated", "in memory"
+C, PURE, ACCELERATED, IN_MEMORY, BARE = "C", "pure", "accelerated", "in memory", "bare loop"
 DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these names
 
 
 @contextmanager
 def server(
-    kind: str, accelerator: Path | None = None, *, durable: bool = False
+    kind: str,
+    accelerator: Path | None = None,
+    *,
+    durable: bool = False,
+    bare_loop: Path | None = None,
 ) -> Iterator[MeasuredServer]:
-    """One of its kind; ``accelerator`` is the folder that has it."""
+    """One of its kind; ``accelerator`` is the folder that has it, ``bare_loop`` the program."""
     address = ("127.0.0.1", reserve_port())
     environment = {**os.environ, "GEARMAN_PURE": "1"}
     if kind != PURE and accelerator is not None:
@@ -66,6 +70,8 @@ def server(
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
         command = [*(THEIRS if kind == C else OURS), "-L", address[0], "-p", str(address[1])]
         command += [*DURABLE, f"{folder}/queue"] * durable
+        if kind == BARE:
+            command = [str(bare_loop), str(address[1])]
         process = subprocess.Popen(command, env=environment)
         try:
             await_listening(address, process)
@@ -189,6 +195,7 @@ ROWS: dict[str, tuple[str, Row]] = {
     "idle": ("one job at a time beside 5,000 idle workers", idle(5_000, 5_000)),
     "durable": ("durable enqueue, 4 clients, 32 in flight", enqueue(20_000)),
     "durable-one": ("durable enqueue, 1 client, one at a time", enqueue(3_000, 1, 1)),
+    "64k": ("foreground, 64 KiB payloads", foreground(4, 4, 1, 4_000, b"x" * 2**16)),
     "megabyte": ("foreground, 1 MiB payloads", foreground(4, 4, 1, 400, b"x" * 2**20)),
 }
 # Rows that take C gearmand minutes: one round of it is enough to see the size of the gap.

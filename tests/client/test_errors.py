@@ -33,7 +33,6 @@ from gearman_py import (
     ResultsUnsupported,
     ResultTooLarge,
     ServerUnavailable,
-    Submit,
     SubmitError,
     TimeLimit,
     TLSError,
@@ -43,7 +42,7 @@ from gearman_py import (
 )
 from gearman_py.client.job import ClientJob
 
-JOB = ClientJob(Submit(function="f"))
+JOB = ClientJob("f")
 ERRORS = [
     ServerUnavailable([("a:1", "refused"), ("b:2", "gone")]),
     ConnectionLost("a:1", "it went", handle="H:1"),

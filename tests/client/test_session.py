@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from gearman_py.client.arguments import Submit, as_unique
+from gearman_py.client.arguments import as_unique
 from gearman_py.client.job import MAX_RETURNS, ClientJob, JobState
 from gearman_py.client.question import Question, read_status
 from gearman_py.client.session import ClientSession
@@ -23,7 +23,7 @@ from gearman_py.protocol.packets import Packet
 
 
 def submitted(session: ClientSession, *, background: bool = False) -> ClientJob:
-    job = ClientJob(Submit(function="wc", workload=b"some\0thing", background=background))
+    job = ClientJob("wc", b"some\0thing", {"background": background})
     session.submit_job(job)
     return job
 
@@ -61,7 +61,7 @@ def test_each_priority_has_its_packet(
     priority: Literal["low", "normal", "high"], background: bool, packet: Packet
 ) -> None:
     session = ClientSession("s")
-    session.submit_job(ClientJob(Submit(function="f", priority=priority, background=background)))
+    session.submit_job(ClientJob("f", b"", {"priority": priority, "background": background}))
     assert sent(session)[-1][0] == packet
 
 
@@ -221,7 +221,9 @@ def movable(again: list[tuple[str, str]], unique: str) -> ClientJob:
         def _submit_again(self, error: GearmanError) -> None:
             again.append((self.unique, self._refused_by))
 
-    return Job(Submit(function="f", unique=unique), others=1)
+    job = Job("f", b"", {"unique": unique})
+    job.others = 1
+    return job
 
 
 def test_only_a_client_with_other_servers_says_that_it_resubmits() -> None:
