@@ -70,8 +70,9 @@ class FailedPages:
         count, until, problems = 1, 0.0, list[str]()
         if not handle:
             count = self._count_by_function().get(function, 0)
+            answering = _find_answering(self._servers, problems)
             latest = await ask_failed(
-                self._collector, user, self._servers, function, limit=1, problems=problems
+                self._collector, user, answering, function, limit=1, problems=problems
             )
             until = max((job.row.failed for job in latest), default=0.0)
         return self._render(
@@ -124,14 +125,19 @@ class FailedPages:
     ) -> list[FoundJob]:
         """The jobs of a page, the latest first."""
         skipped = (number - 1) * ROWS
-        answering = [server for server in servers if server.answers]
-        problems += [f"{each.address}: {each.why}" for each in servers if not each.answers]
+        answering = _find_answering(servers, problems)
         ask = partial(ask_failed, self._collector, user, answering, function, problems=problems)
         if len(servers) == 1:
             return await ask(offset=skipped)
         found = await ask(limit=skipped + ROWS)
         found.sort(key=lambda job: -job.row.failed)
         return found[skipped : skipped + ROWS]
+
+
+def _find_answering(servers: Sequence[ServerLook], problems: list[str]) -> list[ServerLook]:
+    """Those that answered last, as no page waits for the others; ``problems``: why they do not."""
+    problems += [f"{each.address}: {each.why}" for each in servers if not each.answers]
+    return [each for each in servers if each.answers]
 
 
 async def ask_failed(

@@ -121,6 +121,7 @@ def test_false_histories_are_harmless_rows_below_the_others(site: Site, records:
 def test_a_history_that_does_not_come_keeps_no_other_page(site: Site, records: Path) -> None:
     records.write_text(json.dumps(RUN))
     assert len(site.page("/deploys").tables) == 1
+    site.await_round()
     records.unlink()
     os.mkfifo(records)  # opening it waits until someone writes
     try:

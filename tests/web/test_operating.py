@@ -202,6 +202,16 @@ def test_all_of_a_function_are_discarded_after_their_number_was_told(
         assert client.status(later[0]).known
 
 
+def test_a_discard_tells_which_servers_do_not_answer(site: Site, servers: list[JobServer]) -> None:
+    one, two = servers
+    fail_jobs(site, one, "f", ["a"])
+    two.stop()
+    await_true(lambda: "Connection refused" in site.page("/").text)
+    asked = site.page("/failed/confirm?action=discard&function=f")
+    assert "Discard 1 failed job of f?" in asked.text
+    assert f"{two.address}: Connection refused" in asked.text
+
+
 def test_a_server_that_takes_commands_on_its_admin_socket_says_so(
     tmp_path: Path, users: Path
 ) -> None:
