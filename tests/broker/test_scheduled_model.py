@@ -27,7 +27,8 @@ PERIODS = [1, 2, 7, 90]  # seconds
 class ModelSchedule:
     """What the model knows of a schedule; its name is the workload of its jobs.
 
-    ``next`` is the next run that is due, ``done`` the last one that was submitted.
+    ``next`` is the next run that is due, ``done`` the last one that was submitted, ``joined`` the
+    last one that coalesced with a job while nothing could be stored: a restart may repeat it.
     """
 
     function: bytes
@@ -37,6 +38,7 @@ class ModelSchedule:
     skip: bool
     next: float
     done: float = -inf
+    joined: float = -inf
     paused: bool = False
     handle: bytes = b""
 
@@ -73,11 +75,15 @@ class ScheduledBrokerAgainstModel(BrokerAgainstModel):
             assert kept.paused == schedule.paused
             assert schedule.done < kept.next <= schedule.next
             schedule.next, schedule.handle = kept.next, kept.handle
+            schedule.joined = -inf
 
     def settle(self) -> None:
         if self.durable and self.disk_fails:
             self.disk_failed_until = self.now
         super().settle()
+        if not self.disk_fails:
+            for schedule in self.schedules.values():
+                schedule.done = max(schedule.done, schedule.joined)
         before = len(self.fresh)
         for name, schedule in self.schedules.items():
             self.note_runs(name, schedule)
@@ -134,7 +140,12 @@ class ScheduledBrokerAgainstModel(BrokerAgainstModel):
             )
             self.fresh.append(handle)
         if runs and not left_out:
-            schedule.done = runs[-1] if not schedule.skip else runs[0]
+            done = runs[-1] if not schedule.skip else runs[0]
+            if self.durable and self.disk_fails:
+                assert not new
+                schedule.joined = done
+            else:
+                schedule.done = done
             assert theirs.handle in (*new, *same)
             self.joined.update(same)
             self.note_joined()
