@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -45,7 +45,24 @@ def make_app(
             await task
         collector.history.close()
 
+    def show_error(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return pages.render(request, "error.html", error.status_code, text=error.detail)
+        text = "Something went wrong here; the log of gearman-web says what."
+        return pages.render(request, "error.html", 500, text=text)
+
     pages = Pages(collector, access)
+    app = Starlette(
+        routes=_make_routes(collector, access, pages, read_deploys),
+        exception_handlers={HTTPException: show_error, 500: show_error},
+        lifespan=run_collector,
+    )
+    return Guard(app, access)  # around the handler of errors, too
+
+
+def _make_routes(
+    collector: Collector, access: Access, pages: Pages, read_deploys: ReadDeploys | None
+) -> list[BaseRoute]:
     jobs = JobPages(collector, pages.render)
     login = LoginPages(access, pages.render)
     operator = Operator(collector, access, pages.notices)
@@ -62,40 +79,29 @@ def make_app(
             return PlainTextResponse("the collector has stopped\n", 503)
         return PlainTextResponse("ok\n")
 
-    def show_error(request: Request, error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            return pages.render(request, "error.html", error.status_code, text=error.detail)
-        text = "Something went wrong here; the log of gearman-web says what."
-        return pages.render(request, "error.html", 500, text=text)
-
-    app = Starlette(
-        routes=[
-            Route("/", pages.overview),
-            Route("/functions", pages.functions),
-            Route("/function", pages.function),
-            Route("/function/limits", functions.limits),
-            Route("/function/confirm", functions.purge),
-            Route("/function/{action}", functions.change, methods=["POST"]),
-            Route("/schedules", schedules.schedules),
-            Route("/schedule/{action}", schedules.change, methods=["POST"]),
-            Route("/failed", failed.failed),
-            Route("/failed/confirm", failed.confirm),
-            Route("/failed/{action}", failed.change, methods=["POST"]),
-            Route("/jobs", jobs.jobs),
-            Route("/job", jobs.job),
-            Route("/job/{action}", job_actions.change, methods=["POST"]),
-            Route("/workers", worker_pages.workers),
-            Route("/deploys", deploys.deploys),
-            Route("/servers", pages.servers),
-            Route("/runbook", pages.runbook),
-            Route("/login", login.form),
-            Route("/login", login.log_in, methods=["POST"]),
-            Route("/enter", login.enter),
-            Route("/logout", login.log_out, methods=["POST"]),
-            Route("/healthz", healthz),
-            Mount("/static", StaticFiles(directory=STATIC)),
-        ],
-        exception_handlers={HTTPException: show_error, 500: show_error},
-        lifespan=run_collector,
-    )
-    return Guard(app, access)  # around the handler of errors, too
+    return [
+        Route("/", pages.overview),
+        Route("/functions", pages.functions),
+        Route("/function", pages.function),
+        Route("/function/limits", functions.limits),
+        Route("/function/confirm", functions.purge),
+        Route("/function/{action}", functions.change, methods=["POST"]),
+        Route("/schedules", schedules.schedules),
+        Route("/schedule/{action}", schedules.change, methods=["POST"]),
+        Route("/failed", failed.failed),
+        Route("/failed/confirm", failed.confirm),
+        Route("/failed/{action}", failed.change, methods=["POST"]),
+        Route("/jobs", jobs.jobs),
+        Route("/job", jobs.job),
+        Route("/job/{action}", job_actions.change, methods=["POST"]),
+        Route("/workers", worker_pages.workers),
+        Route("/deploys", deploys.deploys),
+        Route("/servers", pages.servers),
+        Route("/runbook", pages.runbook),
+        Route("/login", login.form),
+        Route("/login", login.log_in, methods=["POST"]),
+        Route("/enter", login.enter),
+        Route("/logout", login.log_out, methods=["POST"]),
+        Route("/healthz", healthz),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
