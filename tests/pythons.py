@@ -27,7 +27,7 @@ PYTHONS = {
 }
 """Each version -> the suite that has it, its mirror and the key that signs it."""
 
-PACKAGES = ("base-files", "python3", "dash", "coreutils", "tzdata")
+PACKAGES = ("?essential", "python3", "iproute2", "mount", "openssl", "procps", "tzdata")
 LIBRARIES = (
     *("pytest", "pytest-timeout", "pytest-xdist", "execnet", "iniconfig", "packaging", "pluggy"),
     *("pygments", "hypothesis", "sortedcontainers", "prometheus-client"),
@@ -130,7 +130,7 @@ def make_system(version: str) -> Path:
 
 def install_libraries(version: str) -> Path:
     """The folder of the libraries for this Python."""
-    wanted = locked(LIBRARIES)
+    wanted = (ROOT / "requirements.lock").read_text()
 
     def install(folder: Path) -> None:
         options = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
@@ -156,7 +156,7 @@ def _made_once(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
         if not folder.exists():
             for old in CACHE.glob(f"{name}-*"):
                 shutil.rmtree(old)
-            partial = folder.with_suffix(".partial")
+            partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir()
             make(partial)
             partial.rename(folder)

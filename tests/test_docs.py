@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from textwrap import dedent
 from typing import get_args
 
 import pytest
@@ -25,7 +26,10 @@ BIN = str(Path(sys.executable).parent)
 
 def blocks(name: str) -> list[str]:
     """The Python of a page."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    found = re.findall(
+        r"^( *)```python\n(.*?)^\1```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [dedent(code) for _, code in found]
 
 
 def shell(name: str) -> list[str]:
@@ -66,22 +70,30 @@ def worker_of_the_page(port: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_clients_and_workers_of_the_page_for_newcomers_work_together(port: int) -> None:
-    old_worker, old_client, worker, client = blocks("docs/coming-from.md")
-    old, new = (
-        subprocess.Popen([sys.executable, "-c", at(port, code)]) for code in (old_worker, worker)
+def test_clients_and_workers_of_the_page_for_newcomers_work_together(
+    port: int, tmp_path: Path
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "tasks.py").write_text("def price(a, b):\n    return f'{a} {b}'\n")
+    old_worker, old_client, moved, worker, client = blocks("docs/coming-from.md")
+    old, wrapped, new = (
+        subprocess.Popen([sys.executable, "-c", at(port, code)], cwd=tmp_path)
+        for code in (old_worker, moved, worker)
     )
+    ask = "from gearman_py import Client\nassert Client('127.0.0.1:4730').{} == '2 EUR'"
+    call = ask.format("call('price', [2, 'EUR'])")
     try:
-        await_true(lambda: registered(port, "old_shout", "add", "parts", "wait"))
-        for code in (old_client, client):
+        await_true(lambda: registered(port, "old_shout", "price", "add", "parts", "wait"))
+        for code in (old_client, call, client):
             command = [sys.executable, "-c", at(port, code)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             assert done.returncode == 0, done.stderr
     finally:
         old.kill()
         old.wait()
-        new.terminate()
-        assert new.wait(30) == 0, "it drains"
+        for process in (wrapped, new):
+            process.terminate()
+            assert process.wait(30) == 0, "it drains"
 
 
 @pytest.mark.slow

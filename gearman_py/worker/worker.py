@@ -176,8 +176,9 @@ class Worker:
 
         ``retries``: how many times the function is called again after an exception of
         ``retry_on`` (a class, or several), ``backoff`` seconds later, then twice as long, up to
-        a minute. Meanwhile the client waits and the slot is occupied. A worker that drains gives
-        the job back instead.
+        a minute. A background job waits for that at the job server. With one that a client waits
+        for, and at a C job server, the slot stays occupied, and a worker that drains gives the
+        job back instead.
 
         Raises TypeError or ValueError for invalid options, or for a second function of the
         same name.

@@ -283,7 +283,9 @@ def _locked_wheels(root: Path, more: Sequence[str]) -> Iterator[str]:
     wanted = [*project["dependencies"], *(need for each in chosen_extras for need in extras[each])]
     names = _with_needed((*wanted, INSTALLER))
     lock = root / "requirements.lock"
-    entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", lock.read_text(), re.MULTILINE)
+    # Without markers: pip would judge them by the Python that it runs on, not by the host's.
+    text = re.sub(r"^(\S+==\S+) ; .*?( \\)?$", r"\1\2", lock.read_text(), flags=re.MULTILINE)
+    entries = re.findall(r"^[\w.-]+==.*(?:\n[ \t].*)*\n?", text, re.MULTILINE)
     chosen = [entry for entry in entries if _normal_name(entry.split("==")[0]) in names]
     if missing := names - {_normal_name(entry.split("==")[0]) for entry in chosen}:
         raise ToolkitError(f"{lock}: {', '.join(sorted(missing))} not locked; run .ci/lock")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gearman_py import __version__
 from tests.job_servers import Address
 
 PEERS = Path(__file__).parent / "peers"
@@ -73,7 +74,7 @@ def test_c_tools_read_our_text_commands(our_gearmand: Address, serving: Serving)
     for option, expected in [
         ("--status", "c_wc\t0\t0\t1\n"),
         ("--workers", " : c_wc\n"),
-        ("--server-version", "0.1.0"),
+        ("--server-version", __version__),
         ("--priority-status", "c_wc\t0\t0\t0\t1\n"),
     ]:
         done = subprocess.run(

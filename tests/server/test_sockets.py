@@ -10,6 +10,7 @@ from math import inf
 
 import pytest
 
+from gearman_py import __version__
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from tests.job_servers import Address, GearmandProcess
@@ -42,7 +43,7 @@ def test_every_one_of_many_lines_is_answered_in_order(connect: Connect) -> None:
     sending = threading.Thread(target=peer.socket.sendall, args=(ask + b"version\n",))
     sending.start()
     answer = b""
-    while not answer.endswith(b"0.1.0\n"):
+    while not answer.endswith(f"{__version__}\n".encode()):
         data = peer.socket.recv(2**20)
         assert data
         answer += data
@@ -57,7 +58,8 @@ def test_answers_come_in_the_order_of_the_requests_text_and_binary_mixed(connect
     peer.socket.sendall(
         request(Packet.ECHO_REQ, b"1") + b"version\r\n" + request(Packet.ECHO_REQ, b"2")
     )
-    expected = b"\0RES\0\0\0\x11\0\0\0\x011OK 0.1.0\n\0RES\0\0\0\x11\0\0\0\x012"
+    version = f"OK {__version__}\n".encode()
+    expected = b"\0RES\0\0\0\x11\0\0\0\x011" + version + b"\0RES\0\0\0\x11\0\0\0\x012"
     got = b""
     while len(got) < len(expected):
         got += peer.socket.recv(1000)

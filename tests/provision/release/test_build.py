@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gearman_py import __version__
 from provision.errors import HostFailed, ToolkitError
 from provision.release.build import build_release, built_release, named_release, target_of
 from provision.release.manifest import must_fit
@@ -59,9 +61,9 @@ def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -
     assert build_release(TARGET, other).digest == first.digest
 
     module = other / "gearman_py" / "__init__.py"
-    module.write_text(module.read_text().replace('"0.1.0"', '"0.1.1"'))
+    module.write_text(module.read_text().replace(f'"{__version__}"', '"0.0.1"'))
     assert built_release(TARGET, other) is None
-    assert build_release(TARGET, other).id.startswith("0.1.1-")
+    assert build_release(TARGET, other).id.startswith("0.0.1-")
 
 
 def test_runs_from_one_checkout_build_a_release_once(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     built = build_release(TARGET, tree(tmp_path / "tree"))
     assert built.path is not None
     assert built.digest == hashlib.sha256(built.path.read_bytes()).hexdigest()
-    assert built.id == f"0.1.0-{built.digest[:12]}"
+    assert built.id == f"{__version__}-{built.digest[:12]}"
     with tarfile.open(built.path) as archive:
         for member in archive:
             file = tmp_path / "out" / member.name
@@ -130,6 +132,19 @@ def test_everything_in_a_release_is_listed_by_hash(tmp_path: Path) -> None:
     built.path.write_bytes(b"another")
     with pytest.raises(ToolkitError, match=f"{built.id}.tar was changed after it was built"):
         _ = named_release(built.id, tmp_path / "tree").sent_digest
+
+
+def test_what_the_lock_says_of_other_pythons_is_for_this_machine_and_not_for_hosts(
+    tmp_path: Path,
+) -> None:
+    folder = tree(tmp_path / "tree")
+    lock = folder / "requirements.lock"
+    marked = re.sub(r"(?m)^(cronsim==\S+)", r"\1 ; python_full_version < '3'", lock.read_text())
+    lock.write_text(marked)
+    built = build_release(TARGET, folder)
+    assert built.path is not None
+    with tarfile.open(built.path) as archive:
+        assert [name for name in archive.getnames() if name.startswith("wheels/cronsim-")]
 
 
 def test_a_dependency_that_is_not_locked_is_named(tmp_path: Path) -> None:
