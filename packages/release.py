@@ -5,6 +5,7 @@ commit and files in dist/, and no tag; the next attempt goes on from there.
 """
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Collection
@@ -19,6 +20,7 @@ CHANGELOG = Path("docs", "changelog.md")
 FRONT = Path("gearman_py", "__init__.py")
 UNRELEASED = "## Unreleased\n"
 SUMS = "SHA256SUMS"
+GPG = ("gpg", "--batch", "--yes")
 PYROMA = ("-n", "10", "--skip-tests", "AuthorEmail")  # the authors have no common address
 
 
@@ -40,20 +42,20 @@ def make_release(
         raise ToolkitError(f"release: commit or remove these first:\n{changed}")
     if run_command("git", "tag", "--list", tag, cwd=root):
         raise ToolkitError(f"release: {tag} exists already; set another __version__ in {FRONT}")
-    _date_changes(root, version, say)
+    page = _dated_page(root, version)
+    signer = ("--local-user", _signing_key(key, root))
+    _commit_page(root, page, version, say)
     files = build_packages(dist, say, root, formats=formats)
     sdist, _ = uploads = [str(path) for path in files[:2]]  # the others are not for PyPI
     run_command(sys.executable, "-m", "twine", "check", "--strict", *uploads, cwd=dist)
     run_command(sys.executable, "-m", "pyroma", *PYROMA, sdist, cwd=dist)
     sums = dist / SUMS
     sums.write_text("".join(f"{_digest(path)}  {path.name}\n" for path in files))
-    signer = ("--local-user", key) if key else ()
-    run_command("gpg", "--batch", "--yes", *signer, "--armor", "--detach-sign", SUMS, cwd=dist)
-    sign = ("--local-user", key) if key else ("--sign",)
-    run_command("git", "tag", *sign, "--message", f"gearman_py {version}", tag, cwd=root)
+    run_command(*GPG, *signer, "--armor", "--detach-sign", SUMS, cwd=dist)
+    run_command("git", "tag", *signer, "--message", f"gearman_py {version}", tag, cwd=root)
     say(f"release: {tag} is tagged and {dist / SUMS}.asc signed; to publish them:")
     say(f"  git push origin HEAD {tag}")
-    say(f"  twine upload {' '.join(uploads)}")
+    say(f"  {Path(sys.executable).with_name('twine')} upload {' '.join(uploads)}")
     return tag
 
 
@@ -64,22 +66,42 @@ def _own_version(root: Path) -> str:
     return own[1]
 
 
-def _date_changes(root: Path, version: str, say: Callable[[str], None]) -> None:
-    """Head what is unreleased with this version and today, and commit that, unless it is so."""
-    page = root / CHANGELOG
-    before, heading, changes = page.read_text().partition(UNRELEASED)
+def _signing_key(key: str, root: Path) -> str:
+    """The fingerprint of this key, or of gpg's default, which has just signed nothing.
+
+    git by itself would take the key of the committer's address for the tag.
+    """
+    chosen = ("--local-user", key) if key else ()
+    trial = ("--status-fd", "1", "--output", os.devnull, "--detach-sign", os.devnull)
+    try:
+        said = run_command(*GPG, *chosen, *trial, cwd=root)
+    except ToolkitError as error:
+        advice = "name a key with --key, or make one: gpg --quick-generate-key ADDRESS"
+        raise ToolkitError(f"{error}release: {advice}") from None
+    return next(line.split()[-1] for line in said.splitlines() if " SIG_CREATED " in line)
+
+
+def _dated_page(root: Path, version: str) -> str:
+    """The changelog with this version and today over what is unreleased, unless it is so."""
+    page = (root / CHANGELOG).read_text()
+    before, heading, changes = page.partition(UNRELEASED)
     if not heading:
         dated = rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$"
         if re.search(dated, before, re.MULTILINE):
-            return  # by an attempt that failed later
+            return page  # by an attempt that failed later
         raise ToolkitError(f"release: {CHANGELOG} has no `{UNRELEASED.strip()}`")
     if not changes.partition("\n## ")[0].strip():
         raise ToolkitError(f"release: {CHANGELOG} has nothing under `{UNRELEASED.strip()}`")
-    day = datetime.now(UTC).date()
-    page.write_text(f"{before}## {version} ({day})\n{changes}")
+    return f"{before}## {version} ({datetime.now(UTC).date()})\n{changes}"
+
+
+def _commit_page(root: Path, page: str, version: str, say: Callable[[str], None]) -> None:
+    if page == (root / CHANGELOG).read_text():
+        return
+    (root / CHANGELOG).write_text(page)
     message = ("--message", f"Release {version}")
     run_command("git", "commit", "--quiet", *message, str(CHANGELOG), cwd=root)
-    say(f"release: {CHANGELOG} has {version} ({day}), committed")
+    say(f"release: {CHANGELOG} has {version} with today's date, committed")
 
 
 def _digest(path: Path) -> str:

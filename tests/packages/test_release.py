@@ -52,6 +52,7 @@ def checkout(sdist: Path, tmp_path: Path) -> Path:
     run("git", "init", "--quiet", cwd=folder)
     run("git", "config", "user.name", "Releaser", cwd=folder)
     run("git", "config", "user.email", KEY, cwd=folder)
+    changelog(folder).write_text("# Changelog\n\n## Unreleased\n\n- A change.\n")
     commit(folder)
     return folder
 
@@ -93,13 +94,26 @@ def test_a_release_is_dated_built_checked_signed_and_tagged(
         make_release(dist, said.append, checkout, key=signer)
 
 
-def test_without_a_key_nothing_is_tagged_and_the_next_attempt_goes_on(
-    checkout: Path, signer: str, tmp_path: Path
+@pytest.mark.usefixtures("signer")
+def test_without_a_key_nothing_is_changed(checkout: Path, tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"(?s)stranger@example\.org.*name a key with --key, or"):
+        make_release(tmp_path / "dist", print, checkout, key="stranger@example.org")
+    assert run("git", "log", "--format=%s", cwd=checkout) == "All of it\n"
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.usefixtures("signer")
+def test_a_release_that_failed_goes_on_and_all_is_signed_by_one_key(
+    checkout: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ToolkitError, match=r"gpg .*stranger@example\.org"):
-        make_release(tmp_path, print, checkout, key="stranger@example.org")
+    """gpg's own, where git would look for one of the committer's."""
+    run("git", "config", "user.email", "committer@example.org", cwd=checkout)
+    (tmp_path / "dist").touch()
+    with pytest.raises(OSError, match="dist"):
+        make_release(tmp_path / "dist", print, checkout)
     assert run("git", "tag", cwd=checkout) == ""
-    make_release(tmp_path, print, checkout, key=signer)
+    tag = make_release(tmp_path / "built", print, checkout)
+    run("git", "verify-tag", tag, cwd=checkout)
     assert run("git", "log", "--format=%s", cwd=checkout).count("Release ") == 1
 
 
