@@ -8,14 +8,14 @@ network, with this checkout at its place and the libraries that they need for th
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from provision.lab.base import CACHE, UBUNTU, UBUNTU_KEY
+from provision.lab.base import CACHE, TREE_LIFETIME, UBUNTU, UBUNTU_KEY
 from provision.lab.programs import PATH, execute
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,13 +27,10 @@ PYTHONS = {
 }
 """Each version -> the suite that has it, its mirror and the key that signs it."""
 
-PACKAGES = ("?essential", "python3", "iproute2", "mount", "openssl", "procps", "tzdata")
-LIBRARIES = (
-    *("pytest", "pytest-timeout", "pytest-xdist", "execnet", "iniconfig", "packaging", "pluggy"),
-    *("pygments", "hypothesis", "sortedcontainers", "prometheus-client"),
-    *("cryptography", "cffi", "pycparser", "cronsim", "pillow", "uvloop"),
+PACKAGES = (
+    *("?essential", "python3", "tzdata", "iproute2", "mount", "procps", "bsdextrautils"),
+    *("git", "openssh-client", "openssl", "sqlite3"),
 )
-"""What tests and what they test import, as requirements.lock has it."""
 
 CHOSEN = (
     "tests/protocol",
@@ -44,17 +41,20 @@ CHOSEN = (
 )
 """Of each layer what the others build on: seconds, for CI."""
 
-FOLDERS = ("protocol", "broker", "client", "worker", "server", "store", "admin", "cli")
+FOLDERS = (
+    *("protocol", "broker", "store", "client", "worker", "admin", "server", "cli", "functions"),
+    *("compat", "roles", "provision"),
+)
 SUITES = tuple(f"tests/{folder}" for folder in FOLDERS)
-"""All that needs neither a lab, nor other Gearmans, nor a program of this machine."""
+"""All that needs neither a lab nor a program that an ordinary system lacks."""
 ABSENT = (
     *("tests/broker/test_mirrored.py", "tests/client/test_twins.py"),  # about the source alone
-    *("tests/server/test_shared.py", "tests/server/test_two_servers.py"),  # databases' drivers
+    *("tests/server/test_shared.py", "tests/server/test_two_servers.py"),  # need databases
     *("tests/server/test_database_login.py", "tests/store/test_failure_detector.py"),
 )
 """What cannot pass in such a system."""
-PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "gearman_py.pytest_plugin")
-FAST = ("-m", "not slow", "--hypothesis-profile", "fast")
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
+FAST = ("-m", "not slow and not interop", "--hypothesis-profile", "fast")
 
 # $1 is the system's folder. Its packages' own scripts are not run: it is a Python, not a Debian.
 UNPACK = """
@@ -69,32 +69,42 @@ get="apt-get -qq -o Dir=$PWD -o Dir::State::status=$PWD/var/lib/dpkg/status
 $get update
 $get install --yes --download-only "$@"
 for package in var/cache/apt/archives/base-files*.deb var/cache/apt/archives/*.deb; do
-    dpkg-deb --extract "$package" .
+    dpkg-deb --fsys-tarfile "$package" | tar --extract --keep-directory-symlink
 done
 rm -r var/cache/apt var/lib/apt
 """
 
-# $1 is the system, $2 the libraries; all mounts are gone when this ends.
+# $1 is the system, $2 the libraries, $3 the checkout. What is written is gone when this ends. The
+# shell stays: process 1 has to wait for what its children leave behind.
 RUN = """
 scratch=/run
 system=$1 libraries=$2 checkout=$3
 shift 3
 mount -t tmpfs none $scratch
 cd $scratch
-mkdir upper work root
+mkdir upper work root written worked
 mount -t overlay -o "lowerdir=$system,upperdir=upper,workdir=work" none root
-mkdir -p "root$checkout" root/srv/libraries root/proc root/dev root/tmp root/root
-mount --bind "$checkout" "root$checkout"
+mkdir -p "root$checkout" root/srv/libraries root/proc root/sys root/dev root/tmp root/root
+mount -t overlay -o "lowerdir=$checkout,upperdir=written,workdir=worked" none "root$checkout"
 mount --bind "$libraries" root/srv/libraries
 mount -t proc none root/proc
 mount --rbind /dev root/dev
 cp /etc/passwd /etc/group root/etc/
 echo 127.0.0.1 localhost > root/etc/hosts
 ip link set lo up
-exec env --ignore-environment PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 \\
-    PYTHONPATH="/srv/libraries:$checkout" PYTHONPYCACHEPREFIX=/tmp/compiled \\
-    HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis \\
-    chroot root /bin/sh -euc 'cd "$1" && shift && exec python3 "$@"' sh "$checkout" "$@"
+env --ignore-environment PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 \\
+    chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
+"""
+# A checkout's .venv, as ./invoke makes it.
+VENV = """
+cd "$1"
+shift
+rm -rf .venv
+python3 -m venv --without-pip .venv
+echo /srv/libraries > "$(echo .venv/lib/python3.*/site-packages)/libraries.pth"
+ln -s /srv/libraries/bin/uv .venv/bin/
+.venv/bin/python -m pip install --quiet --no-index --no-deps --no-build-isolation --editable .
+exec .venv/bin/python "$@"
 """
 
 
@@ -115,7 +125,7 @@ def run_python(version: str, *arguments: str) -> int:
     alone = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child")
     words = map(str, (make_system(version), install_libraries(version), ROOT))
     command = [*alone, "sh", "-euc", RUN, "sh", *words, *arguments]
-    return subprocess.run(command, env=os.environ | {"PATH": PATH}, check=False).returncode
+    return subprocess.run(command, env={"PATH": PATH, "VENV": VENV}, check=False).returncode
 
 
 def make_system(version: str) -> Path:
@@ -141,12 +151,6 @@ def install_libraries(version: str) -> Path:
     return _made_once(f"libraries-{version}", wanted, install)
 
 
-def locked(names: Collection[str]) -> str:
-    """What requirements.lock says of these, with hashes."""
-    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
-    return "\n".join(entry for entry in entries if entry.partition("==")[0] in names)
-
-
 def _made_once(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
     """The folder that ``make`` filled, now or before; those of other recipes are removed."""
     folder = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
@@ -155,11 +159,13 @@ def _made_once(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             for old in CACHE.glob(f"{name}-*"):
-                shutil.rmtree(old)
+                if time.time() - old.stat().st_mtime > TREE_LIFETIME:  # other checkouts use others
+                    shutil.rmtree(old)
             partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir()
             make(partial)
             partial.rename(folder)
+        os.utime(folder)
     return folder
 
 

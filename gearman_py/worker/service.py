@@ -56,6 +56,7 @@ class WorkerService:
         self._reloading: asyncio.Task[None] | None = None
         self._first: tuple[str, float] = ("", 0.0)  # the signal that began the drain, and when
         self._at_terminal = _has_terminal()
+        self._on_terminal = [descriptor for descriptor in range(3) if os.isatty(descriptor)]
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._nohup = self._at_terminal and ignored
 
@@ -114,7 +115,16 @@ class WorkerService:
         if not self._at_terminal or is_reload_requested():
             self._start_reload()
         elif not (self._nohup or self._pool.is_draining):
+            self._leave_closed_terminal()
             self._handle_signal("SIGHUP")
+
+    def _leave_closed_terminal(self) -> None:
+        """What was written there could not be flushed: Python 3.14 would end with status 120."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in self._on_terminal:
+            if not os.isatty(descriptor):
+                os.dup2(null, descriptor)
+        os.close(null)
 
     def _start_reload(self) -> None:
         if self._pool.is_draining or (self._reloading and not self._reloading.done()):

@@ -115,6 +115,7 @@ def test_functions_are_changed_everywhere_and_jobs_where_they_are(
     )
 
 
+@pytest.mark.interop
 def test_a_job_is_found_beside_a_server_of_c_and_a_silent_one_is_named(
     run: Run, servers: list[str], lost: str, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_admin_clients_show_all_servers_and_go_on_to_the_next(
         admin.cancel("H:none:1")
 
 
+@pytest.mark.interop
 def test_a_schedule_is_added_at_the_first_server_that_can(
     tmp_path: Path, shared_gearmand: Any
 ) -> None:

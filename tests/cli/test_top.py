@@ -116,6 +116,7 @@ def screen() -> Iterator[Callable[..., Screen]]:
         each.close()
 
 
+@pytest.mark.interop
 def test_two_servers_are_watched_as_one(
     gearmand: Any, screen: Callable[..., Screen], tmp_path: Path
 ) -> None:
@@ -285,6 +286,7 @@ def test_jobs_are_counted_before_anything_else_happens_to_them(gearmand: Any) ->
         assert [row.accepted for row in admin.stats()] == [2]
 
 
+@pytest.mark.interop
 def test_c_server_has_no_stats(tmp_path: Path) -> None:
     with (
         running_server(C_GEARMAND, tmp_path) as (host, port),

@@ -22,11 +22,17 @@ AFTER = {"RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX"}
 
 @cache
 def interruptible(code: CodeType) -> frozenset[int]:
-    """The offsets at which Python may raise KeyboardInterrupt: after calls and at the start."""
-    found, before = [], ""
+    """The offsets at which Python may raise KeyboardInterrupt: after calls and at the start.
+
+    Python 3.14 also does so between the ``__enter__`` of a ``with`` and its block, so that no
+    ``with lock`` is safe from ^C there, of anyone: these are left out.
+    """
+    found, entering, before = [], False, ""
     for instruction in dis.get_instructions(code):
-        if before in AFTER:
+        if before in AFTER and not entering:
             found.append(instruction.offset)
+        if instruction.opname not in AFTER:
+            entering = (instruction.opname, instruction.argrepr) == ("LOAD_SPECIAL", "__enter__")
         before = instruction.opname
     return frozenset(found)
 
@@ -50,10 +56,10 @@ class Interrupt:
 
 def interrupted(act: Callable[[], object], place: int) -> bool:
     """Whether ``act`` reaches that place; it must end with KeyboardInterrupt there."""
-    interrupt = Interrupt(place)
-    sys.settrace(interrupt)
     try:
-        act()
+        for interrupt in (Interrupt(sys.maxsize), Interrupt(place)):
+            sys.settrace(interrupt)
+            act()  # twice: from Python 3.12 on, a function is traced from its next call on
     except KeyboardInterrupt:
         return True
     finally:

@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,16 @@ from tests.attacks import attack
 PHP = ["php", "-d", "display_errors=stderr", "-d", "log_errors=0", "-r"]
 
 
+def php(program: str, cause: str) -> Any:
+    return pytest.param(PHP, program, cause, marks=pytest.mark.interop)
+
+
 @pytest.mark.parametrize(
     ("command", "program", "cause"),
     [
-        (PHP, "function f() { undefined_f(); } f();", "Call to undefined function undefined_f()"),
-        (PHP, "throw new DomainException('no orders');", "DomainException: no orders"),
-        (PHP, "fwrite(STDERR, 'Cannot cache\nboom: no config'); exit(3);", "boom: no config"),
+        php("function f() { undefined_f(); } f();", "Call to undefined function undefined_f()"),
+        php("throw new DomainException('no orders');", "DomainException: no orders"),
+        php("fwrite(STDERR, 'Cannot cache\nboom: no config'); exit(3);", "boom: no config"),
         (["perl", "-e"], "use Nothing::There;", "Can't locate Nothing/There.pm in @INC"),
         (["perl", "-e"], "warn 'an error, but'; die 'no orders'", "no orders at -e line 1."),
         ([sys.executable, "-c"], "def f(): return {}['orders']\nf()", "KeyError: 'orders'"),

@@ -564,6 +564,7 @@ def test_why_a_job_server_refuses_jobs_is_told(agent: Session, tmp_path: Path) -
     assert told["refuses"] == "the limit of memory is reached (--max-memory)"
 
 
+@pytest.mark.interop
 def test_a_job_server_in_c_tells_no_more_than_it_knows(agent: Session, tmp_path: Path) -> None:
     with running_server(C_GEARMAND, tmp_path) as (host, port):
         told = survey(agent, "server", host, str(port))
