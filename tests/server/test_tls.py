@@ -207,7 +207,8 @@ def test_an_idle_connection_takes_little_more_than_openssl_keeps_for_it(
     connect(250)
     each = (server.resident() - before) / 250
     tally("idle TLS connections", connections=250, KiB_each=round(each / 1024))
-    assert each < 34 * 1024, "OpenSSL keeps 26 KB by itself"
+    itself = 26 if ssl.OPENSSL_VERSION_INFO < (3, 5) else 33  # KiB that OpenSSL keeps
+    assert each < (itself + 8) * 1024
 
 
 @pytest.mark.slow
