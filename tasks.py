@@ -306,7 +306,9 @@ def demo(c: Context, local: bool = False) -> int:
     status = engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
     if not status:
         where = LAB.relative_to(ROOT)
-        print(f"it works. Look around: invoke status --hosts {where}; and lab.down ends it")
+        print("it works. Look around, and end it:")
+        print(f"  ./invoke status --hosts {where}")
+        print("  ./invoke lab.down")
     return status
 
 

@@ -8,11 +8,12 @@ network, with this checkout at its place and the libraries that they need for th
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from provision.lab.base import CACHE, TREE_LIFETIME, UBUNTU, UBUNTU_KEY
@@ -149,6 +150,12 @@ def install_libraries(version: str) -> Path:
         execute([*uv, *options, *place], input=wanted)
 
     return _made_once(f"libraries-{version}", wanted, install)
+
+
+def locked(names: Collection[str]) -> str:
+    """What requirements.lock says of these, with hashes."""
+    entries = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
+    return "\n".join(entry for entry in entries if entry.partition("==")[0] in names)
 
 
 def _made_once(name: str, recipe: str, make: Callable[[Path], None]) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab.programs import ALONE, Say, execute
+from provision.lab.programs import ALONE, Say, execute, execute_shown
 
 CACHE = Path("/var/cache/gearman_py/lab")
 USER = "deploy"
@@ -104,7 +104,7 @@ def build(say: Say, suite: str) -> None:
     if SUITES[suite] == UBUNTU:
         options.append(f"--keyring={UBUNTU_KEY}")
     debootstrap = ("debootstrap", *options, suite, str(partial), *SUITES[suite])
-    execute([*ALONE, *debootstrap])
+    execute_shown([*ALONE, *debootstrap], say)
     for pattern in REMOVED:
         for file in partial.glob(pattern):
             file.unlink()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provision.errors import ToolkitError
 from provision.lab import base
-from provision.lab.programs import ALONE, Say, execute
+from provision.lab.programs import ALONE, Say, execute, execute_shown
 
 OFFERED = ("gearman-tools", "php-cli", "php-gearman", "php-imagick")  # what examples/lab asks
 ON_HOSTS = "/srv/packages"
@@ -53,7 +53,7 @@ def fill(say: Say, suite: str, names: Sequence[str]) -> None:
         return
     say(f"downloading {', '.join(missing)} for {suite} hosts (once)")
     try:
-        _download(suite, missing, folder)
+        _download(say, suite, missing, folder)
     except ToolkitError as error:
         say(f"{suite} hosts have no {', '.join(missing)}: {error}")
         return
@@ -61,7 +61,7 @@ def fill(say: Say, suite: str, names: Sequence[str]) -> None:
     note.write_text("".join(f"{name}\n" for name in [*offered, *missing]))
 
 
-def _download(suite: str, names: Sequence[str], folder: Path) -> None:
+def _download(say: Say, suite: str, names: Sequence[str], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=base.CACHE) as scratch, _target(folder) as target:
         environment = {
             "TREE": str(base.path(suite)),
@@ -70,7 +70,7 @@ def _download(suite: str, names: Sequence[str], folder: Path) -> None:
             "COMPONENTS": "main universe" if base.SUITES[suite] == base.UBUNTU else "main",
             "DEBIAN_FRONTEND": "noninteractive",
         }
-        execute([*ALONE, "sh", "-c", DOWNLOAD, "sh", *names], env=environment)
+        execute_shown([*ALONE, "sh", "-c", DOWNLOAD, "sh", *names], say, env=environment)
         for package in Path(target).glob("*.deb"):
             digest = hashlib.sha256(package.read_bytes()).hexdigest()
             shutil.move(package, folder / f"{digest[:16]}.deb")

@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +22,8 @@ ALONE = (
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
 OUTPUT_LINES = 8  # lines of a failed command's output that a person gets to see
+SAID = 70  # characters of its line then
+SAY_INTERVAL = 5.0  # seconds after which a person is told how far a command is
 
 
 def ensure(programs: Mapping[str, str], say: Say) -> None:
@@ -37,9 +41,9 @@ def ensure(programs: Mapping[str, str], say: Say) -> None:
         raise ToolkitError(f"missing on this machine; as root: {' '.join(command)}")
     say(f"installing {', '.join(packages)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    execute(["apt-get", "update"], env=quiet)
+    execute_shown(["apt-get", "update"], say, env=quiet)
     with _no_services():
-        execute(command, env=quiet)
+        execute_shown(command, say, env=quiet)
     if packages := missing(programs):
         raise ToolkitError(f"installed, and still not found: {', '.join(packages)}")
 
@@ -81,9 +85,48 @@ def execute(argv: Sequence[str], input: str = "", env: Mapping[str, str] | None 
     except FileNotFoundError:
         raise ToolkitError(f"{argv[0]} is not installed on this machine") from None
     if done.returncode:
-        last = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-OUTPUT_LINES:])
-        raise ToolkitError(f"`{' '.join(argv)}` failed:\n  {last}")
+        raise _failed(argv, (done.stdout + done.stderr).strip().splitlines()[-OUTPUT_LINES:])
     return done.stdout
+
+
+def execute_shown(
+    argv: Sequence[str],
+    say: Say,
+    env: Mapping[str, str] | None = None,
+    *,
+    interval: float = SAY_INTERVAL,
+) -> None:
+    """Run a command that takes a while: what it does is said every ``interval`` seconds.
+
+    Raises :class:`ToolkitError` as :func:`execute` does.
+    """
+    began = told = time.monotonic()
+    last = deque[str](maxlen=OUTPUT_LINES)
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": PATH, **(env or {})},
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError:
+        raise ToolkitError(f"{argv[0]} is not installed on this machine") from None
+    with process:
+        for line in process.stdout or ():
+            last.append(line.strip().removeprefix("I: "))  # debootstrap's information
+            if (now := time.monotonic()) - told >= interval:
+                say(f"  {now - began:.0f} s: {last[-1][:SAID]}")
+                told = now
+    if process.returncode:
+        raise _failed(argv, last)
+
+
+def _failed(argv: Sequence[str], last: Iterable[str]) -> ToolkitError:
+    lines = "\n  ".join(last)
+    return ToolkitError(f"`{' '.join(argv)}` failed:\n  {lines}")
 
 
 def _is_present(program: str) -> bool:

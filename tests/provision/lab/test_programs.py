@@ -39,3 +39,12 @@ def test_failed_command_is_told_with_the_end_of_its_output() -> None:
         local.execute(["sh", "-c", "echo why >&2; exit 3"])
     with pytest.raises(ToolkitError, match="no-such-program is not installed on this machine"):
         local.execute(["no-such-program"])
+
+
+def test_a_long_command_tells_how_far_it_is() -> None:
+    said: list[str] = []
+    command = ["sh", "-c", "echo I: Retrieving libc6; echo done; exit $1", "sh"]
+    local.execute_shown([*command, "0"], said.append, interval=0)
+    assert said == ["  0 s: Retrieving libc6", "  0 s: done"]
+    with pytest.raises(ToolkitError, match=r"failed:\n  Retrieving libc6\n  done$"):
+        local.execute_shown([*command, "1"], said.append)
