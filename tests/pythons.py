@@ -41,6 +41,9 @@ CHOSEN = (
     "tests/server/test_listener.py",
 )
 """Of each layer what the others build on: seconds, for CI."""
+NEWEST = "3.14"
+LAYERS = ("tests/protocol", "tests/broker", "tests/client", "tests/worker", CHOSEN[-1])
+"""What CI runs on the newest, besides."""
 
 FOLDERS = (
     *("protocol", "broker", "store", "client", "worker", "admin", "server", "cli", "functions"),
@@ -110,12 +113,13 @@ exec .venv/bin/python "$@"
 
 
 def main(version: str, *arguments: str) -> int:
-    """Run pytest on this Python: what is named, or SUITES, or CHOSEN with ``--fast``."""
+    """Run pytest on this Python: what is named, or SUITES, or with ``--fast`` CHOSEN, LAYERS."""
     if version not in PYTHONS:
         print(f"unknown Python {version!r}; expected {', '.join(PYTHONS)}", file=sys.stderr)
         return 1
     fast = "--fast" in arguments
-    named = [word for word in arguments if word != "--fast"] or (CHOSEN if fast else SUITES)
+    chosen = LAYERS if version == NEWEST else CHOSEN
+    named = [word for word in arguments if word != "--fast"] or (chosen if fast else SUITES)
     options = FAST if fast else ("-m", "not lab and not interop", "-n", "2", "--dist", "loadgroup")
     left_out = (f"--ignore={file}" for file in ABSENT)
     return run_python(version, *PYTEST, *options, *left_out, *named)

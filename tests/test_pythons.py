@@ -11,6 +11,7 @@ from tests.pythons import PYTHONS, ROOT
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a chroot"),
     pytest.mark.skipif(
         bool(programs.missing({"apt-get": "apt", "dpkg-deb": "dpkg"})), reason="needs Debian's apt"
