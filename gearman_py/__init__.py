@@ -62,7 +62,7 @@ LAZY_IMPORTS = {
     "JobFailed": "gearman_py.errors",
     "JobSnapshot": "gearman_py.client.job",
     "JobState": "gearman_py.client.job",
-    "JobStatus": "gearman_py.client.job",
+    "JobStatus": "gearman_py.client.job_status",
     "JobTimeout": "gearman_py.errors",
     "Outcome": "gearman_py.worker.job",
     "ProtocolError": "gearman_py.errors",
