@@ -42,7 +42,7 @@ from provision.commands.tasks import (
 )
 from provision.lab import lab
 from provision.lab.hosts import INVENTORY as LAB
-from provision.options import BATCH, HOSTS_AT_ONCE, Options
+from provision.options import BATCH, HOSTS_AT_ONCE, SETTLE, Options
 from roles import RETIRED, ROLES
 from tests.tasks import bench, fuzz, reliability, test
 
@@ -108,7 +108,7 @@ def upgrade(
     limit: str = "",
     batch: str = BATCH,
     max_fail: int = 0,
-    settle: float = 2.0,
+    settle: float = SETTLE,
     gap: bool = False,
     again: bool = False,
     parallel: int = HOSTS_AT_ONCE,
@@ -143,7 +143,7 @@ def rollback(
     limit: str = "",
     batch: str = BATCH,
     max_fail: int = 0,
-    settle: float = 2.0,
+    settle: float = SETTLE,
     gap: bool = False,
     again: bool = False,
     parallel: int = HOSTS_AT_ONCE,

@@ -19,7 +19,7 @@ from invoke.tasks import Task, task
 from gearman_py.log_format import LOG_FORMATS
 from gearman_py.printable import printable
 from provision.errors import ToolkitError
-from provision.options import BATCH, HOSTS_AT_ONCE
+from provision.options import BATCH, HOSTS_AT_ONCE, SETTLE
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
@@ -49,7 +49,7 @@ ROLL = {
     **YES,
     "batch": f"how many hosts at once after the first: 1, or a share of their group ({BATCH})",
     "max_fail": "how many hosts may fail before all are put back (0)",
-    "settle": "seconds that a unit must stay up (2)",
+    "settle": f"seconds that a unit must stay up ({SETTLE:g})",
     "gap": "a function may be without a worker for a moment",
     "again": "also a release that was given up before",
     "app": "this app of gearman_apps with its workers; all else stays as it is",

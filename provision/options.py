@@ -6,6 +6,7 @@ from provision.errors import ToolkitError
 
 HOSTS_AT_ONCE = 16  # that a command asks or plans
 BATCH = "25%"  # hosts that an upgrade changes at once: a number, or a share of their group
+SETTLE = 2.0  # seconds that a unit must stay up
 
 
 @dataclass(frozen=True, kw_only=True)

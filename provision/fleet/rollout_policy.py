@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from provision.errors import ToolkitError
-from provision.options import BATCH
+from provision.options import BATCH, SETTLE
 
 MAX_SETTLE = 3600  # seconds
 
@@ -15,7 +15,7 @@ class RolloutPolicy:
 
     batch: str = BATCH
     max_fail: int = 0  # hosts that may fail, and are put back, while the others go on
-    settle: float = 2.0  # seconds that a unit must stay up
+    settle: float = SETTLE  # seconds that a unit must stay up
     gap: bool = False  # a function may be without a worker for a moment
 
     def __post_init__(self) -> None:
