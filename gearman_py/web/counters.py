@@ -5,6 +5,7 @@ for a while, and when the collector itself is restarted.
 """
 
 from collections.abc import Iterable
+from operator import ge
 from typing import NamedTuple
 
 from gearman_py.admin.answers import FunctionStats
@@ -63,6 +64,8 @@ class Baseline:
     """What one server had counted when it was last asked, by function.
 
     ``pid`` tells its runs apart; None: it was never asked, and what it counted before is not news.
+    A process that was put in its place by a reload goes on counting: no count of it is lower. One
+    that was restarted is taken for that if it had more of everything when it was first asked.
     """
 
     def __init__(self, pid: int | None = None, known: dict[str, Counters] | None = None) -> None:
@@ -71,10 +74,10 @@ class Baseline:
 
     def advance(self, pid: int, rows: Iterable[FunctionStats]) -> dict[str, Counters]:
         """What happened since, of functions to whose jobs something happened."""
-        first, restarted = self.pid is None, pid != self.pid
-        before = {} if restarted else self.known
-        self.pid = pid
-        self.known = {row.name: Counters.of(row) for row in rows}
+        first, other = self.pid is None, pid != self.pid
+        known = {row.name: Counters.of(row) for row in rows}
+        before = {} if other and not self._goes_on(known) else self.known
+        self.pid, self.known = pid, known
         if first:
             return {}
         news = {}
@@ -85,3 +88,8 @@ class Baseline:
                 lower = counters.accepted < old.accepted or counters.started < old.started
                 news[name] = counters if lower else counters.minus(old)
         return news
+
+    def _goes_on(self, known: dict[str, Counters]) -> bool:
+        return all(
+            name in known and all(map(ge, known[name], old)) for name, old in self.known.items()
+        )

@@ -127,12 +127,14 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         self.server_stays_paused = False
         self.now = 1000.0
         self.turn = self.first_turn = 0
+        self.first_number = 1
         self.start()
 
     def start(self) -> None:
         """A server begins; everybody connects."""
         queues = Queues(
             b"H",
+            first=self.first_number,
             durable=self.durable,
             failed=FailedJobs(self.keep_failed, KEPT_SECONDS),
             results=KeptResults(RESULT_SECONDS) if self.keep_results else None,
@@ -145,6 +147,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
             time_of_day=lambda: self.now,
             next_run=next_run,
         )
+        self.first_number += 1000  # as a server's, by the clock: a number is not given again
         self.broker_began()
         self.server_paused = self.server_stays_paused
         self.paused, self.most_running = set(self.kept[0]), dict(self.kept[1])

@@ -129,8 +129,9 @@ class ScheduledBrokerAgainstModel(BrokerAgainstModel):
         if left_out:
             assert not new
         elif schedule.unique:
-            assert len(new) <= 1
-            assert len(same) == bool(runs), "it coalesces"
+            assert len(new) <= bool(runs)
+            assert len(same) <= 1, "it coalesces"
+            assert same or not runs
         else:
             assert len(new) == (min(len(runs), 1) if schedule.skip else len(runs))
         for handle in new:

@@ -11,7 +11,8 @@ import pytest
 from gearman_py import Client, JobFailed, Worker, WorkerJob
 from gearman_py.testing import running
 from gearman_py.web.function_detail import find_percentile
-from tests.job_servers import C_GEARMAND, JobServer, running_server
+from tests.job_servers import C_GEARMAND, OUR_GEARMAND, GearmandProcess, JobServer, running_server
+from tests.server.reloaded import Server
 from tests.waiting import await_true
 from tests.web.site import Site, running_site
 
@@ -125,6 +126,24 @@ def test_a_restart_of_a_job_server_loses_nothing_that_was_counted(
             client.do_background("waits")
     page = site.await_page("/", {"Waiting": "2"})
     assert page.notes["Jobs in"] == "5 in the last hour"
+
+
+def test_a_reload_of_a_job_server_counts_nothing_twice(tmp_path: Path) -> None:
+    program = tuple(OUR_GEARMAND[1:])
+    options = ["-L", "127.0.0.1", "-p", "0", "-v"]
+    with GearmandProcess(options, tmp_path, program=program) as process:
+        server = Server(process, program)
+        address = "{}:{}".format(*server.address)
+        with running_site(tmp_path, "-h", address) as site, Client(address) as client:
+            for _ in range(3):
+                client.do_background("waits")
+            site.await_page("/", {"Waiting": "3"})
+            server.reload()
+            for _ in range(2):
+                client.do_background("waits")
+            page = site.await_page("/", {"Waiting": "5"})
+            assert page.notes["Jobs in"] == "5 in the last hour"
+        server.end()
 
 
 def test_a_job_server_that_is_away_is_the_first_thing_that_is_said(

@@ -98,7 +98,7 @@ def gone(pid: int) -> bool:
 
 
 def test_new_code_takes_over_and_the_old_worker_leaves(gearmand: Any, worker: Program) -> None:
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("version") == b"one"
         worker.change("two")
         done = worker.reload()
@@ -141,7 +141,7 @@ def test_a_plain_signal_does_the_same(gearmand: Any, worker: Program, until: Any
     worker.change("two")
     worker.process.send_signal(signal.SIGHUP)
     assert worker.process.wait(LIMIT) == 0
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("version") == b"two"
 
 
@@ -164,7 +164,7 @@ def test_a_running_job_is_finished_by_the_old_worker(
     gearmand: Any, worker: Program, until: Any, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         held = client.submit("gate", str(gate))
         until(lambda: gearmand.running("gate") == 1)
         worker.change("two")
@@ -181,7 +181,7 @@ def test_stop_during_a_reload_also_stops_the_new_worker(
     gearmand: Any, worker: Program, until: Any, tmp_path: Path, begun: bool
 ) -> None:
     gate = tmp_path / "gate"
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         held = client.submit("gate", str(gate))
         until(lambda: gearmand.running("gate") == 1)
         if begun:  # it does not get ready
@@ -203,7 +203,7 @@ def test_told_to_stop_the_new_worker_waits_for_the_old(
     gearmand: Any, worker: Program, until: Any, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         held = client.submit("gate", str(gate))
         until(lambda: gearmand.running("gate") == 1)
         assert worker.reload().returncode == 0
@@ -231,7 +231,7 @@ def test_code_that_does_not_come_up_leaves_the_old_worker(
     done = worker.reload()
     assert done.returncode == 1
     assert why in done.stderr
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("version") == b"one"
     worker.change("two")
     assert worker.reload().returncode == 0
