@@ -135,6 +135,7 @@ def test_a_reload_of_a_job_server_counts_nothing_twice(tmp_path: Path) -> None:
         server = Server(process, program)
         address = "{}:{}".format(*server.address)
         with running_site(tmp_path, "-h", address) as site, Client(address) as client:
+            site.await_round()
             for _ in range(3):
                 client.do_background("waits")
             site.await_page("/", {"Waiting": "3"})
