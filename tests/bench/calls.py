@@ -9,23 +9,19 @@ runs, user and system, in turn: trust its ratio to the bare row's.
 """
 
 import os
-import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
-from pathlib import Path
+from statistics import median
 
 from gearman_py import Client, Worker, WorkerJob
-from gearman_py.protocol.accelerator import PURE
 from gearman_py.protocol.codec import REQUEST, Decoder, request, response
 from gearman_py.protocol.packets import Packet
-from packages.accelerator import build_accelerator
+from tests.bench import callgrind
 
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 3
 FUNCTION, PAYLOAD = "bench", b"x" * 64
 NAME = FUNCTION.encode()
@@ -128,17 +124,12 @@ def run_row(
 
 
 def count_instructions(row: str, jobs: int, environment: Mapping[str, str]) -> int:
-    valgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
-    done = run_row(row, jobs, environment, *valgrind)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found is not None, done.stderr
-    return int(found[1])
+    done = run_row(row, jobs, environment, *callgrind.COMMAND)
+    return callgrind.read_instructions(done.stderr)
 
 
 def main(names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        build_accelerator(ROOT, Path(folder))
-        kinds = {"pure": {PURE: "1"}, "accelerated": {"PYTHONPATH": folder}}
+    with callgrind.both_kinds() as kinds:
         for name in names or ROWS:
             line = f"{name:12}"
             timed = [
@@ -150,7 +141,7 @@ def main(names: list[str]) -> None:
             ):
                 more, few = (count_instructions(name, jobs, environment) for jobs in (MORE, FEW))
                 line += f"  {kind} {(more - few) / (MORE - FEW):8,.0f} instructions"
-                line += f" {cpu:5.1f} us CPU"
+                line += f" {median(cpu):5.1f} us CPU"
             print(line, flush=True)
 
 

@@ -10,14 +10,11 @@ else the machine does. Each row is shown for pure Python and with the accelerato
 import asyncio
 import gc
 import os
-import re
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,11 +24,10 @@ from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
-from packages.accelerator import build_accelerator
+from tests.bench import callgrind
 
 FUNCTION, PAYLOAD = b"bench", b"x" * 64
 GRAB, SLEEP = request(Packet.GRAB_JOB), request(Packet.PRE_SLEEP)
-ROOT = Path(__file__).resolve().parents[2]
 REPLAY = "--replay"
 REPLAYS = 2  # more in the second process than in the first
 
@@ -184,20 +180,16 @@ def replay(row: str, times: int) -> None:
 def count_instructions(row: str, times: int, **environment: str) -> int:
     """Those of a process that replays a row so many times."""
     command = (
-        *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
+        *callgrind.COMMAND,
         *(sys.executable, "-m", "tests.bench.instructions", REPLAY, row, str(times)),
     )
     env = {**os.environ, "PYTHONHASHSEED": "0", **environment}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found is not None, done.stderr
-    return int(found[1])
+    return callgrind.read_instructions(done.stderr)
 
 
 def main(names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        build_accelerator(ROOT, Path(folder))
-        kinds = {"pure": {"GEARMAN_PURE": "1"}, "accelerated": {"PYTHONPATH": folder}}
+    with callgrind.both_kinds() as kinds:
         for name in names or ROWS:
             line = f"{ROWS[name][0]:50}"
             for kind, environment in kinds.items():
