@@ -1,4 +1,4 @@
-"""What distributions differ in, as far as people are told about it: how to install a package.
+"""What distributions differ in, as far as people are told about it: packages and firewalls.
 
 A host says what it is in os-release(5): its ID, and in ID_LIKE what it was made from, the
 nearest first.
@@ -37,3 +37,11 @@ def install_command(os: Mapping[str, str], *packages: str) -> str | None:
 def system_name(os: Mapping[str, str]) -> str:
     """What people call such a system."""
     return os.get("PRETTY_NAME") or os.get("ID") or "an unknown system"
+
+
+def opening_advice(port: str | int) -> str:
+    """How a host's own firewall lets others in at a TCP port."""
+    return (
+        f"let TCP {port} in (with firewalld: firewall-cmd --permanent --add-port={port}/tcp && "
+        f"firewall-cmd --reload; with ufw: ufw allow {port}/tcp)"
+    )

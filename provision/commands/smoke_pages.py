@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Protocol
 
+from provision.distributions import opening_advice
 from provision.errors import ToolkitError
 from provision.fetch_page import PROGRAM, not_a_page
 from provision.inventory.drained import serving_hosts
@@ -42,7 +43,8 @@ def check_pages(known: Inventory, client: Host, run: Run) -> Iterator[Checked]:
     """Fetch them one after the other. ``run``: on the client host."""
     for host in serving_hosts(known):
         if url := metrics_url(host):
-            look_at = f"{host.name}: journalctl -u gearmand"
+            opening = opening_advice(host.variables["gearman_metrics_port"])
+            look_at = f"{host.name}: journalctl -u gearmand; {opening}"
             yield _check_page(f"metrics of {host.name}", look_at, client, run, url, _judge_metrics)
     for host in known.group("dashboard"):
         name, look_at = f"dashboard of {host.name}", f"{host.name}: journalctl -u gearman-web"

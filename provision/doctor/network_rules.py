@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from gearman_py.functions import BUNDLED
+from provision.distributions import opening_advice
 from provision.doctor.subject import HostFacts, Verdict, is_running
 from provision.remote.answers import ServerAnswer
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
@@ -26,10 +27,7 @@ def check_servers(facts: HostFacts) -> Iterator[Verdict]:
             yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
 
 
-LET_IN = (
-    "let TCP {port} in on the job server (with firewalld: firewall-cmd --permanent "
-    "--add-port={port}/tcp && firewall-cmd --reload; with ufw: ufw allow {port}/tcp)"
-)
+LET_IN = f"on the job server {opening_advice('{port}')}"
 UNREACHED = {
     "refused": (
         "refuses the connection: nothing listens there, or a firewall rejects it",
