@@ -12,7 +12,7 @@ from typing import Any
 
 from gearman_py.admin.client import AdminClient
 from gearman_py.admin.sync_several import ask_members, find_silent, is_unknown
-from gearman_py.cli import common, top
+from gearman_py.cli import common
 from gearman_py.cli.answer_text import ask_question, format_answer, format_answers
 from gearman_py.cli.check import CheckStatus, check_servers
 from gearman_py.cli.confirmation import may_remove
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     common.open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["top"]:
-        return top.main(words[1:])
+        return _run_top(words[1:])
     parser = command_parser()
     try:
         options = parser.parse_args(words)
@@ -79,6 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return answers.status
 
     return common.run_command_line("gearadmin", ask_servers)
+
+
+def _run_top(arguments: Sequence[str]) -> int:
+    try:
+        from gearman_py.cli import top_window  # not at the top: a Python may have no curses
+    except ImportError as error:
+        print(f"gearadmin: top: {error}: this Python was built without it", file=sys.stderr)
+        return common.USAGE
+    return top_window.main(arguments)
 
 
 def _check(parser: ArgumentParser, options: Namespace) -> int:

@@ -1,13 +1,8 @@
-"""gearadmin top: all job servers as one, looked at again and again.
+"""What gearadmin top shows: all job servers as one, looked at again and again.
 
 Servers that do not count (C gearmand) show no rates.
 """
 
-import contextlib
-import curses
-import select
-import sys
-import threading
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -23,7 +18,6 @@ from gearman_py.net.servers import ServerAddress
 from gearman_py.option_parser import OptionParser
 from gearman_py.printable import printable
 
-KEY_INTERVAL = 100  # milliseconds: how soon what has come is shown
 SERVER_TIMEOUT = 2.0  # seconds
 KEYS = "q quit  j/k move  s sort  r reverse  / filter"
 _EPILOG = f"""\
@@ -244,76 +238,6 @@ def format_seconds(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run it until q is pressed; return the exit status."""
-    parser = top_parser()
-    options = parser.parse_args(arguments)
-    servers = common.parse_servers_option(parser, options)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        parser.error("top needs a terminal; for scripts: gearadmin --stats --json")
-    try:
-        curses.setupterm()
-    except curses.error as error:
-        parser.error(f"top: {error}; expected a terminal that can move its cursor ($TERM)")
-    screen = TopScreen(options.sort.upper(), options.function)
-    return common.run_command_line(
-        "gearadmin", lambda: _run_in_curses(screen, servers, options.interval)
-    )
-
-
-def _run_in_curses(screen: TopScreen, servers: Sequence[ServerAddress], interval: int) -> int:
-    try:
-        return curses.wrapper(_show, screen, servers, interval)
-    except curses.error:
-        if _is_terminal_gone():
-            raise BrokenPipeError from None
-        raise
-
-
-def _show(
-    window: "curses.window", screen: TopScreen, servers: Sequence[ServerAddress], interval: int
-) -> int:
-    with contextlib.suppress(curses.error):  # it has no colors
-        curses.use_default_colors()
-    curses.set_escdelay(25)
-    window.timeout(KEY_INTERVAL)
-    stopped = threading.Event()
-
-    def ask_repeatedly() -> None:
-        with ThreadPoolExecutor(len(servers)) as pool:
-            while not stopped.is_set():
-                screen.update(take_snapshot(servers, pool))
-                stopped.wait(interval)
-
-    threading.Thread(target=ask_repeatedly, daemon=True).start()
-    going_on = True
-    while going_on:
-        _draw(window, screen)
-        try:
-            going_on = screen.press(window.getkey())
-        except curses.error:  # no key was pressed
-            going_on = not _is_terminal_gone()
-    stopped.set()
-    return common.OK
-
-
-def _is_terminal_gone() -> bool:
-    """Whether the terminal's other end was closed; a process that it does not control goes on."""
-    poll = select.poll()
-    poll.register(sys.stdin, 0)
-    return bool(poll.poll(0))  # a hang-up is told unasked
-
-
-def _draw(window: "curses.window", screen: TopScreen) -> None:
-    height, width = window.getmaxyx()
-    lines, selected = screen.lines(width, height)
-    window.erase()
-    for number, line in enumerate(lines[:height]):
-        style = curses.A_REVERSE if number == selected else curses.A_NORMAL
-        window.addstr(number, 0, line, style)
-    window.refresh()
 
 
 def top_parser() -> ArgumentParser:

@@ -17,6 +17,8 @@ from provision.agent.link import ENVIRONMENT
 
 SYSTEMD = "/run/systemd/system"  # is there where systemd runs the system
 HIDDEN = ("/root", "/home", "/run/user")  # from our units, by ProtectHome=
+# What a release imports, and a Python may have been built without.
+NEEDED = ("venv", "_ctypes", "_ssl", "zlib")
 QUERY_TIMEOUT = 15.0  # seconds for a command; all of them together end before the asker gives up
 
 
@@ -35,8 +37,9 @@ def describe_system() -> dict[str, Any]:
 
 def _python_problem() -> str | None:
     """Why releases cannot be run with the Python that runs this, if so."""
-    if importlib.util.find_spec("venv") is None:
-        return "it has no module venv"
+    for module in NEEDED:
+        if importlib.util.find_spec(module) is None:
+            return f"it has no module {module.lstrip('_')}"
     for path in (sys.executable, os.path.realpath(sys.executable), sys.base_prefix):
         parts = path.strip("/").split("/")
         for number in range(1, len(parts) + 1):

@@ -300,3 +300,19 @@ def test_keys_that_are_not_known_are_skipped() -> None:
     assert FunctionStats.from_line("f\tjobs=3\tnew=x\toldest_seconds=0.5") == FunctionStats(
         "f", jobs=3, oldest_seconds=0.5
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["top"], 2, "this Python was built without it"),
+        (["--help"], 0, ""),
+    ],
+)
+def test_a_python_without_curses_has_all_but_top(words: list[str], status: int, said: str) -> None:
+    without = "import sys; sys.modules['curses'] = None; from gearman_py.cli.gearadmin import main"
+    command = [sys.executable, "-c", f"{without}; sys.exit(main(sys.argv[1:]))", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -152,6 +152,15 @@ def test_no_secret_is_on_a_command_line() -> None:
     assert "\n" not in line
 
 
+def test_a_python_that_was_built_without_a_module_is_told(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    without = "import sys; sys.modules['_ssl'] = None"
+    python.write_text(f'#!/bin/sh\nexec /usr/bin/python3 -I -S -c "{without}\n$4"\n')
+    python.chmod(0o755)
+    with Session("w1", LocalChannel, python=str(python)) as agent:
+        assert agent.ask([("host",)])["host",]["python_problem"] == "it has no module ssl"
+
+
 def test_a_python_that_services_cannot_run_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o700)
