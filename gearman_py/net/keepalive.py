@@ -47,6 +47,8 @@ def peer_gone(connection: socket.socket) -> bool:
         return False
     try:
         information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFORMATION.size)
+        if len(information) < _INFORMATION.size:  # of an emulated kernel, such as QEMU's
+            return False
         retransmits, probes, last_answer = _INFORMATION.unpack(information)
         # A peer without room is probed every two minutes, and answers at once.
         return bool(retransmits + probes > 1 and last_answer > _max_silence(connection))
