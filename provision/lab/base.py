@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import ToolkitError
+from provision.lab import foreign
 from provision.lab.programs import ALONE, Say, execute, execute_shown
 
 CACHE = Path("/var/cache/gearman_py/lab")
@@ -27,7 +28,8 @@ TESTING = ("http://deb.debian.org/debian", "/usr/share/debootstrap/scripts/sid")
 SUITES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("bullseye", "bookworm", "trixie"), ()),
     "forky": TESTING,
-    **dict.fromkeys(("jammy", "noble", "resolute"), UBUNTU),
+    **dict.fromkeys(("focal", "jammy", "noble", "resolute"), UBUNTU),
+    foreign.SUITE: (),
 }
 """What a lab host may be -> the mirror and the script, where debootstrap does not know them."""
 
@@ -84,8 +86,16 @@ def check(suite: str) -> None:
 
 def path(suite: str) -> Path:
     """Where the tree of a suite by this recipe is, or will be."""
-    recipe = repr((suite, PACKAGES, REMOVED, FILES, COMMANDS))
+    recipe = repr((suite, PACKAGES, REMOVED, _files(suite), _commands(suite)))
     return CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def _files(suite: str) -> dict[str, str]:
+    return FILES | foreign.FILES if suite == foreign.SUITE else FILES
+
+
+def _commands(suite: str) -> tuple[str, ...]:
+    return (*COMMANDS, *foreign.COMMANDS) if suite == foreign.SUITE else COMMANDS
 
 
 def build(say: Say, suite: str) -> None:
@@ -102,15 +112,20 @@ def build(say: Say, suite: str) -> None:
     say(f"building the base system of all {suite} hosts (once; about a minute)")
     options = ["--variant=minbase", f"--include={PACKAGES.replace(' ', ',')}", "--force-check-gpg"]
     if SUITES[suite] == UBUNTU:
-        options.append(f"--keyring={UBUNTU_KEY}")
-    debootstrap = ("debootstrap", *options, suite, str(partial), *SUITES[suite])
+        options += [f"--keyring={UBUNTU_KEY}", "--components=main,universe"]
+    release = suite
+    if suite == foreign.SUITE:
+        release = foreign.RELEASE
+        options.append(f"--arch={suite}")
+        foreign.place_emulator(partial)
+    debootstrap = ("debootstrap", *options, release, str(partial), *SUITES[suite])
     execute_shown([*ALONE, *debootstrap], say)
     for pattern in REMOVED:
         for file in partial.glob(pattern):
             file.unlink()
-    for name, content in FILES.items():
+    for name, content in _files(suite).items():
         write(partial / name, content)
-    for command in COMMANDS:
+    for command in _commands(suite):
         execute(["chroot", str(partial), *command.split()])
     partial.rename(tree)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab import base, mirror, network
+from provision.lab import base, foreign, mirror, network
 from provision.lab.hosts import INVENTORY as INVENTORY  # of its front
 from provision.lab.hosts import (
     choose_suites,
@@ -109,6 +109,8 @@ def up(
             if machine not in trees or not machine.is_copy_of(trees[machine]):
                 _remove_machine(machine)
                 say(f"{machine.name} is gone")
+        if foreign.SUITE in chosen.values():
+            foreign.enable(say)
         for suite in dict.fromkeys(chosen.values()):
             base.build(say, suite)
             mirror.fill(say, suite, (*mirror.OFFERED, *packages))
@@ -144,8 +146,7 @@ def status() -> list[HostStatus]:
     for machine in known_machines():
         off = "starting" if machine.supervisors() else "down"
         state = "up" if machine.greets() else off
-        suite = machine.source.name.split("-")[0] if machine.source else ""
-        rows.append(HostStatus(machine.name, machine.address, machine.group, suite, state))
+        rows.append(HostStatus(machine.name, machine.address, machine.group, machine.suite, state))
     return rows
 
 
@@ -299,5 +300,6 @@ def _await_ssh(machine: Machine) -> None:
 def _plug_in(machine: Machine) -> None:
     try:
         machine.set_link("up")
+        machine.set_address()
     except ToolkitError:
         pass  # it is just booting: its cable is not there yet

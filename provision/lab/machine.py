@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import ToolkitError
-from provision.lab import base, mirror, network, processes
+from provision.lab import base, foreign, mirror, network, processes
 from provision.lab.number import NUMBER, SUFFIX
 from provision.lab.programs import execute
 
@@ -70,9 +70,9 @@ class Machine:
         return Path(ready.read_text()) if ready.exists() else None
 
     @property
-    def _packages(self) -> Path:
-        suite = self.source.name.split("-")[0] if self.source else base.SUITE
-        return mirror.path(suite)
+    def suite(self) -> str:
+        """One of :data:`base.SUITES`; empty when its tree is not whole."""
+        return self.source.name.split("-")[0] if self.source else ""
 
     def is_copy_of(self, source: Path) -> bool:
         return self.source == source and source.exists()
@@ -131,7 +131,7 @@ class Machine:
 
     def boot(self) -> None:
         """Start it; returns before it answers. Its console goes to the file ``console``."""
-        binds = [f"--bind-ro={self._packages}:{mirror.ON_HOSTS}"]
+        binds = [f"--bind-ro={mirror.path(self.suite or base.SUITE)}:{mirror.ON_HOSTS}"]
         if group := self._memory_group():
             group.mkdir(parents=True, exist_ok=True)
             binds.append(f"--bind={group}:{MEMORY_GROUP}")
@@ -211,6 +211,12 @@ class Machine:
         libraries = self.tree.glob("usr/lib/*/systemd/libsystemd-shared-[0-9]*.so")
         versions = (int(re.findall(r"\d+", file.name)[0]) for file in libraries)
         return any(version >= SYSTEMD_WITHOUT_V1 for version in versions)
+
+    def set_address(self) -> None:
+        """Give it its address, if nothing in it can. Raises ToolkitError."""
+        leader = self.leader()
+        if leader and self.suite == foreign.SUITE:
+            network.set_address(leader, f"{self.address}/24", "host0")
 
     def set_link(self, state: str) -> None:
         """Set its end of the cable ``up`` or ``down``."""

@@ -69,6 +69,13 @@ def set_port(namespace: Path, port: str, state: str) -> None:
     execute(in_network(namespace, "ip", "link", "set", port, state))
 
 
+def set_address(pid: int, address: str, link: str) -> None:
+    """Give a link of a process's network an address, as a program in there would."""
+    inside = [f"address replace {address} dev {link}", f"link set {link} up"]
+    command = ["nsenter", f"--target={pid}", "--net", "ip", "-batch", "-"]
+    execute(command, input="\n".join(inside))
+
+
 def _refuse_conflict() -> None:
     for link in _show_ip("address"):
         if link["ifname"] == LINK:

@@ -17,7 +17,8 @@ from provision.lab.number import SUFFIX, VARIABLE
 
 HERE = Path(__file__).parent
 LAB_PREFIX = re.compile(r"\b198\.18\.\d+\b")
-SECONDS = 600  # the first test may wait for the base tree to be built
+# The first test may wait for base trees to be built.
+SECONDS = 1800 if os.environ.get("SUITES") == "all" else 600
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
