@@ -17,6 +17,9 @@ START_TIMEOUT = 30.0  # seconds until the agent is there, or sudo has said no
 GREETING_LIMIT = 1 << 20  # bytes that a login may print before the agent is there
 LINE_LIMIT = 200  # characters of a line that a host said
 REFUSED = "sudo refused the password: it was tried once"
+# What sudo says, and then sudo-rs.
+WRONG_PASSWORD = re.compile(rb"incorrect (password|authentication)")
+MAY_NOT = re.compile(rb"not in the sudoers|not allowed|may not run|I'm afraid I can't do that")
 
 # Runs as root, and loads the agent. Any Python must be able to read it.
 BOOTSTRAP = """\
@@ -107,7 +110,7 @@ def shake_hands(
             raise Unreachable(
                 f"{name}: no agent after {START_TIMEOUT:.0f} s; {_last_words(said)}"
             ) from None
-        if not piece and given and b"incorrect password" in said:
+        if not piece and given and WRONG_PASSWORD.search(said):
             raise PasswordRefused(f"{name}: {REFUSED}")
         if not piece:
             raise Unreachable(f"{name}: {_explain_refusal(said, python)}")
@@ -145,7 +148,7 @@ def _explain_refusal(said: bytes, python: str) -> str:
         return f"/usr/bin/python3 is missing ({distributions.system_name(system)}): {how}"
     if b"sudo" in said and b"not found" in said:
         return "sudo is missing: install it, or connect as root (ansible_user)"
-    if b"not in the sudoers" in said or b"not allowed" in said or b"may not run" in said:
+    if MAY_NOT.search(said):
         return f"sudo does not let this user become root; {_last_words(said)}"
     if b"must have a tty" in said:
         return "sudo wants a terminal: set `Defaults:USER !requiretty` in its rules there"

@@ -1,7 +1,7 @@
 """Hosts of several distributions: one deploy for a fleet that mixes them, and what is refused.
 
-SUITES=all adds Ubuntu 24.04 and 26.04 and Debian's next release to the fleet, and the systems that
-are too old for it: their base trees take about a minute each to build, once on a machine.
+SUITES=all adds Ubuntu's releases and Debian's next to the fleet, and the systems that are too old
+for it: their base trees take about a minute each to build, once on a machine, a Python some more.
 """
 
 import contextlib
@@ -30,7 +30,8 @@ from provision.lab import network
 from provision.options import Options
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
-from tests.lab.hosts import manifest
+from tests.lab import compiled_python
+from tests.lab.hosts import PASSWORD, manifest, sudo_user
 from tests.lab.operator_commands import ROOT
 from tests.lab.test_upgrade import Load, root, tree
 from tests.provision.small_wheels import locked_line, make_project, make_wheel
@@ -38,7 +39,8 @@ from tests.provision.small_wheels import locked_line, make_project, make_wheel
 ALL = os.environ.get("SUITES") == "all"
 SUITES = {"server1": "bookworm", "worker1": "trixie"}
 if ALL:
-    SUITES |= {"client1": "noble", "worker2": "resolute", "worker3": "forky"}
+    SUITES |= {"client1": "noble", "worker2": "resolute", "worker3": "forky", "worker4": "jammy"}
+COMPILED = ("worker4",)  # hosts whose Python an operator has compiled
 WORKERS = sum(host.startswith("worker") for host in SUITES)
 TOO_OLD = {
     "bullseye": r"Python 3\.9\.2 \(Debian GNU/Linux 11 \(bullseye\)\) is too old: 3\.11 or newer",
@@ -71,7 +73,13 @@ def write_inventory(
     for file in (lab.KEY, lab.KNOWN_HOSTS):
         (folder / file.name).symlink_to(file)
     login = {"ansible_user": "deploy", "ansible_become": True}
-    members = {"hosts": {name: {"ansible_host": address} for name, address in hosts.items()}}
+    members = {
+        "hosts": {
+            name: {"ansible_host": address}
+            | ({"ansible_python_interpreter": compiled_python.PATH} if name in COMPILED else {})
+            for name, address in hosts.items()
+        }
+    }
     content = {
         "vars": login | {"ansible_ssh_private_key_file": lab.KEY.name} | variables,
         "children": dict.fromkeys(ROLES, members),
@@ -89,6 +97,8 @@ def mixed(lab: ModuleType) -> Iterator[ModuleType]:
     """A lab whose hosts, bare at first, are of several distributions."""
     lab.down(print)
     lab.up(print, WORKERS, SUITES)
+    for host in SUITES.keys() & COMPILED:
+        compiled_python.install(host, SUITES[host])
     yield lab
     lab.down(print)
     lab.up(print)
@@ -480,6 +490,34 @@ if ALL:
         said = capsys.readouterr().out
         assert "its C library is not glibc (Alpine Linux): wheels need glibc 2.17" in said
 
+    def test_sudo_rs_is_a_sudo(
+        mixed: ModuleType,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Ubuntu 26.04 has it by default; the base tree has the other."""
+        (host,) = (name for name, suite in SUITES.items() if suite == "resolute")
+        mixed.up(print, WORKERS, SUITES, ["sudo-rs"])
+        install = "apt-get update && apt-get install --yes sudo-rs && sudo --version"
+        assert "sudo-rs" in root(mixed, host, f"{install}; {sudo_user('careful')}")
+
+        def deployed_as(user: str) -> int:
+            only = {host: addresses(mixed)[host]}
+            folder = tmp_path / f"hosts{len(list(tmp_path.iterdir()))}"
+            write_inventory(folder, mixed, only, ansible_user=user)
+            return deploy.deploy(folder, ROLES, Options(yes=True))
+
+        assert deployed_as("deploy") == 0
+        monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "wrong")
+        assert deployed_as("careful") == 4
+        assert "sudo refused the password: it was tried once" in capsys.readouterr().out
+        monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", PASSWORD)
+        assert deployed_as("careful") == 0
+        root(mixed, host, "rm /etc/sudoers.d/careful")
+        assert deployed_as("careful") == 4
+        assert "sudo does not let this user become root" in capsys.readouterr().out
+
     @pytest.mark.parametrize("suite", TOO_OLD)
     def test_a_distribution_that_is_too_old_is_refused(
         mixed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], suite: str
@@ -489,3 +527,19 @@ if ALL:
         folder = write_inventory(tmp_path / "hosts", mixed, {"old": addresses(mixed)[host]})
         assert deploy.deploy(folder, ROLES, Options(yes=True)) == 3
         assert re.search(TOO_OLD[suite], capsys.readouterr().out)
+
+    def test_a_systemd_that_is_too_old_is_refused(
+        mixed: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        host = f"worker{WORKERS + 1}"
+        mixed.up(print, WORKERS + 1, {**SUITES, host: "focal"})
+        only = {"old": addresses(mixed)[host]}
+        folder = write_inventory(tmp_path / "hosts", mixed, only)
+        assert deploy.deploy(folder, ROLES, Options(yes=True)) == 4
+        assert "/usr/bin/python3 there is 3.8: 3.9 or newer is needed" in capsys.readouterr().out
+        compiled_python.install(host, "focal")
+        python = {"ansible_python_interpreter": compiled_python.PATH}
+        folder = write_inventory(tmp_path / "with", mixed, only, **python)
+        assert deploy.deploy(folder, ROLES, Options(yes=True)) == 3
+        said = capsys.readouterr().out
+        assert "systemd 245 (Ubuntu 20.04 LTS) is too old: 247 or newer is needed" in said
