@@ -26,7 +26,7 @@ import yaml
 from gearman_py import Client
 from provision.errors import InventoryError
 from provision.fleet import begin, deploy
-from provision.lab import network
+from provision.lab import mirror, network
 from provision.options import Options
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
@@ -46,6 +46,10 @@ TOO_OLD = {
     "bullseye": r"Python 3\.9\.2 \(Debian GNU/Linux 11 \(bullseye\)\) is too old: 3\.11 or newer",
     "jammy": r"Python 3\.10\.\d+ \(Ubuntu 22\.04.*\) is too old: 3\.11 or newer",
 }
+# How it becomes the host's sudo: Ubuntu 26.04 has it by default, and the lab's base tree has not.
+SUDO_RS = {"trixie": "mv /usr/bin/sudo /usr/bin/sudo.c && ln -s sudo-rs /usr/bin/sudo"}
+if ALL:
+    SUDO_RS |= {"resolute": "true"}  # by its package
 UNITS = (
     "gearmand.service",
     *(f"gearman-worker@{each}.service" for each in ("reverse", "resize", "wc")),
@@ -382,6 +386,39 @@ def test_a_package_that_does_not_exist_is_a_failure_with_apt_s_words(
     assert "Unable to locate package no-such-tool" in capsys.readouterr().out
 
 
+# -- sudo-rs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", SUDO_RS)
+def test_sudo_rs_is_a_sudo(
+    mixed: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    suite: str,
+) -> None:
+    (host,) = (name for name in SUITES if SUITES[name] == suite)
+    mirror.fill(print, suite, ["sudo-rs"])
+    root(mixed, host, f"apt-get update && apt-get install --yes sudo-rs && {SUDO_RS[suite]}")
+    assert "sudo-rs" in root(mixed, host, f"{sudo_user('careful')} sudo --version 2>&1")
+
+    def deployed_as(user: str) -> int:
+        only = {host: addresses(mixed)[host]}
+        folder = tmp_path / f"hosts{len(list(tmp_path.iterdir()))}"
+        write_inventory(folder, mixed, only, ansible_user=user)
+        return deploy.deploy(folder, ROLES, Options(yes=True))
+
+    assert deployed_as("deploy") == 0
+    monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "wrong")
+    assert deployed_as("careful") == 4
+    assert "sudo refused the password: it was tried once" in capsys.readouterr().out
+    monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", PASSWORD)
+    assert deployed_as("careful") == 0
+    root(mixed, host, "rm /etc/sudoers.d/careful")
+    assert deployed_as("careful") == 4
+    assert "sudo does not let this user become root" in capsys.readouterr().out
+
+
 # -- what is refused ----------------------------------------------------------------------
 
 
@@ -489,34 +526,6 @@ if ALL:
                 server.shutdown()
         said = capsys.readouterr().out
         assert "its C library is not glibc (Alpine Linux): wheels need glibc 2.17" in said
-
-    def test_sudo_rs_is_a_sudo(
-        mixed: ModuleType,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        """Ubuntu 26.04 has it by default; the base tree has the other."""
-        (host,) = (name for name, suite in SUITES.items() if suite == "resolute")
-        mixed.up(print, WORKERS, SUITES, ["sudo-rs"])
-        install = "apt-get update && apt-get install --yes sudo-rs && sudo --version"
-        assert "sudo-rs" in root(mixed, host, f"{install}; {sudo_user('careful')}")
-
-        def deployed_as(user: str) -> int:
-            only = {host: addresses(mixed)[host]}
-            folder = tmp_path / f"hosts{len(list(tmp_path.iterdir()))}"
-            write_inventory(folder, mixed, only, ansible_user=user)
-            return deploy.deploy(folder, ROLES, Options(yes=True))
-
-        assert deployed_as("deploy") == 0
-        monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", "wrong")
-        assert deployed_as("careful") == 4
-        assert "sudo refused the password: it was tried once" in capsys.readouterr().out
-        monkeypatch.setenv("GEARMAN_SUDO_PASSWORD", PASSWORD)
-        assert deployed_as("careful") == 0
-        root(mixed, host, "rm /etc/sudoers.d/careful")
-        assert deployed_as("careful") == 4
-        assert "sudo does not let this user become root" in capsys.readouterr().out
 
     @pytest.mark.parametrize("suite", TOO_OLD)
     def test_a_distribution_that_is_too_old_is_refused(
