@@ -239,6 +239,33 @@ response_parts(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
     return parts;
 }
 
+/* framing.new_workload(size): without zeros, and as bytes that need no copy. The view has no
+   reference to them: who writes there keeps them (LargePacket does).  */
+static PyObject *
+new_workload(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t given_count)
+{
+    if (check_count("new_workload", given_count, 1, 1) < 0) {
+        return NULL;
+    }
+    Py_ssize_t size = PyNumber_AsSsize_t(given[0], PyExc_OverflowError);
+    if (size < 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "a workload has no negative size");
+        }
+        return NULL;
+    }
+    PyObject *workload = PyBytes_FromStringAndSize(NULL, size), *view = NULL, *both = NULL;
+    if (workload != NULL) {
+        view = PyMemoryView_FromMemory(PyBytes_AS_STRING(workload), size, PyBUF_WRITE);
+    }
+    if (view != NULL) {
+        both = PyTuple_Pack(2, workload, view);
+    }
+    Py_XDECREF(workload);
+    Py_XDECREF(view);
+    return both;
+}
+
 /* Read ARGUMENT_COUNT, a list of numbers with None for packets that do not exist. */
 static int
 learn_counts(State *state, PyObject *counts)
@@ -283,7 +310,7 @@ learn_framing(PyObject *module)
     {#function, (PyCFunction)(void (*)(void))function, METH_FASTCALL, "As in framing.py."}
 
 static PyMethodDef functions[] = {
-    TWIN(split_packets), TWIN(response), TWIN(response_parts),
+    TWIN(split_packets), TWIN(response), TWIN(response_parts), TWIN(new_workload),
     {"learn_broker", learn_broker, METH_O, "Learn what handle_messages needs; see broker.py."},
     TWIN(handle_messages), {NULL, NULL, 0, NULL}};
 

@@ -27,10 +27,10 @@ def _find_accelerator() -> Any:
 
 _accelerator = _find_accelerator()
 IN_USE = _accelerator is not None
-split_packets = framing.split_packets
+split_packets, new_workload = framing.split_packets, framing.new_workload
 response, response_parts = framing.response, framing.response_parts
 if IN_USE:
-    split_packets = _accelerator.split_packets
+    split_packets, new_workload = _accelerator.split_packets, _accelerator.new_workload
     response, response_parts = _accelerator.response, _accelerator.response_parts
 
 

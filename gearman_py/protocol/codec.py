@@ -4,8 +4,6 @@ A server reads two protocols from one connection: a message that begins with NUL
 packet, anything else is a line of text (PROTOCOL, "Administrative Protocol").
 """
 
-from collections.abc import Sequence
-
 from gearman_py.protocol.accelerator import response, response_parts, split_packets
 from gearman_py.protocol.framing import (
     HEADER,
@@ -18,6 +16,7 @@ from gearman_py.protocol.framing import (
     request,
     split_arguments,
 )
+from gearman_py.protocol.large_packet import BEGUN_SHARE, LargePacket, begin_packet
 from gearman_py.protocol.packets import (
     ARGUMENT_COUNT,
     FAULT,
@@ -92,7 +91,8 @@ class Decoder:
         self._skippable = OF_ONE_JOB if skips_oversized else frozenset[int]()
         self._skip = 0  # remaining bytes of a packet that is too large
         self._parts: list[bytes] = []  # reads that do not yet form a message
-        self._held = 0  # bytes in them
+        self._large: LargePacket | None = None  # has the workload of a packet that they begin
+        self._held = 0  # bytes in both
         self.begun = 0  # changes with each incomplete message
         self._need = 0  # bytes that the message in them needs, as far as known
 
@@ -116,7 +116,8 @@ class Decoder:
 
     def pack(self) -> tuple[bytes, int, bool]:
         """Its state, for another decoder: input that is not read, bytes to be dropped, dead."""
-        return b"".join(self._parts), self._skip, self.dead
+        workload = self._large.received() if self._large is not None else b""
+        return b"".join((*self._parts, workload)), self._skip, self.dead
 
     def unpack(self, unread: bytes, skip: int, dead: bool) -> None:
         """Begin with the state of another; if there is input, feed nothing to read it."""
@@ -154,6 +155,8 @@ class Decoder:
             self.partial = True
             if start or not continued:
                 self.begun += 1
+            if self._need > LARGE:
+                self._begin_large(0)
         return messages
 
     def _drop_oversized(self, data: bytes) -> bytes:
@@ -167,6 +170,13 @@ class Decoder:
 
     def _gather_parts(self, data: bytes, messages: list[Message]) -> bytes:
         """Add a read to the parts; return them together once there is enough."""
+        if self._need > LARGE and self._large is None:
+            self._begin_large(len(data))
+        if self._large is not None:
+            own = self._large.add(data)
+            self._held += own
+            messages += self._end_large(self._large)
+            return data[own:]
         last = self._parts[-1]
         if len(data) < SMALL and len(self._parts) > 1 and len(last) < SMALL:
             self._parts[-1] = last + data  # many small objects take a lot of memory
@@ -177,29 +187,46 @@ class Decoder:
             return b""
         parts, self._parts = self._parts, []
         self.partial = False
-        rest = self._read_large(parts, messages) if self._need > LARGE else None
         if self._need:
             self.begun += 1
         self._need = 0
-        return b"".join(parts) if rest is None else rest
+        return b"".join(parts)
 
-    def _read_large(self, parts: Sequence[bytes], messages: list[Message]) -> bytes | None:
-        """Read the large packet in the parts, copying its workload once; return the rest.
+    def _begin_large(self, coming: int) -> None:
+        """Make room for the workload of a large packet, if enough has come with this read."""
+        first, *others = self._parts
+        enough = max(LARGE, self._need * BEGUN_SHARE)
+        if self._held + coming < enough or not first.startswith(self._magic):
+            return
+        begun = begin_packet(first, self._need)
+        if begun is not None:
+            head, self._large = begun
+            self._large.add(memoryview(first)[len(head) :])
+            for part in others:
+                self._large.add(part)
+            self._parts = [head]
 
-        None: its arguments are too long or too unusual to be read like this.
-        """
-        _, number, _ = _unpack(parts[0])
-        count = ARGUMENT_COUNT[number]
-        if not count:
-            return None
-        arguments = split_arguments(parts[0], HEADER_SIZE, len(parts[0]), count)
-        if len(arguments) != count:
-            return None
-        end = len(parts[-1]) - (self._held - self._need)
-        last = memoryview(parts[-1])
-        arguments[-1] = b"".join((arguments[-1], *parts[1:-1], last[:end]))
-        messages.append((number, arguments))
-        return bytes(last[end:])
+    def _end_large(self, packet: LargePacket) -> list[Message]:
+        message = packet.message()
+        if message is None:
+            return []
+        self._parts, self._large, self._need = [], None, 0
+        self.partial = False
+        self.begun += 1
+        return [message]
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the rest of a large message may be written to, instead of being fed; see `fill`."""
+        return None if self._large is None else self._large.room
+
+    def fill(self, count: int) -> list[Message]:
+        """The first bytes of the room were written; return the message if it is complete."""
+        if self._large is None:
+            raise ValueError("nothing to fill: no large message has begun")
+        self._large.fill(count)
+        self._held += count
+        return self._end_large(self._large)
 
     def _read_packet(self, data: bytes, start: int, messages: list[Message]) -> int:
         """Read an unusual packet at ``start``; return its end, or 0 if it is incomplete."""

@@ -4,6 +4,8 @@ gearman_py/_speedups.c is the same in C and used instead where it is installed: 
 :mod:`gearman_py.protocol.accelerator`. This is the definition; a change is made in both.
 """
 
+from io import BytesIO
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from struct import Struct
 
 from gearman_py.protocol.packets import ARGUMENT_COUNT, HIGHEST
@@ -16,6 +18,8 @@ HEADER_SIZE = HEADER.size
 SMALL = 4096
 # From this size, a workload is not copied into one buffer with its surroundings.
 LARGE = 2**16
+# From this size, room for a workload is given back to the system at once. That takes longer.
+MAPPED = 2**22
 
 _unpack_quickly = Struct(">QI").unpack_from  # magic and number together
 
@@ -98,3 +102,17 @@ def split_arguments(data: bytes, start: int, stop: int, count: int) -> list[byte
         start = nul + 1
     arguments.append(data[start:stop])
     return arguments
+
+
+def new_workload(size: int) -> tuple[bytes | memoryview, memoryview]:
+    """Room for the workload of a packet, which is to be written completely, and a view of it.
+
+    ``bytes()`` of it is the workload. Keep it as long as the view. It takes memory as it is
+    written to, which is not so of a bytearray: that is filled with zeros. In C it is bytes
+    already, which are not copied.
+    """
+    if size < MAPPED:
+        room = BytesIO(bytes(size)).getbuffer()
+    else:
+        room = memoryview(mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS))
+    return room, room

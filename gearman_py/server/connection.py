@@ -15,14 +15,17 @@ from typing import cast
 from gearman_py.broker.returning import FAREWELL, is_settled
 from gearman_py.broker.state import Peer
 from gearman_py.net import keepalive
+from gearman_py.net.quick_ack import acknowledge_now
 from gearman_py.protocol.codec import LARGE, Decoder, Message
-from gearman_py.protocol.packets import OVERSIZED, TEXT, WORKER_REPORTS
+from gearman_py.protocol.packets import TEXT, WORKER_REPORTS
 from gearman_py.server import counts
+from gearman_py.server.fault_log import log_fault
 from gearman_py.server.listener import MANY_FUNCTIONS, TOGETHER, Listener
 from gearman_py.server.message_progress import MessageProgress
 from gearman_py.server.peer_origin import UNIX, describe_peer, name_operator
 from gearman_py.server.result_budget import ComingResult
 from gearman_py.server.unsent import Unsent, has_unread, unacknowledged_bytes
+from gearman_py.server.workload_receiver import LargeReader, receive_workload
 
 log = logging.getLogger("gearmand")
 
@@ -30,7 +33,7 @@ log = logging.getLogger("gearmand")
 PARTING_LIMIT = 5.0
 
 
-class Connection(asyncio.Protocol):
+class Connection(LargeReader):
     """The connection of a peer, which another process has passed on if it is ``known``."""
 
     transport: asyncio.Transport
@@ -104,12 +107,27 @@ class Connection(asyncio.Protocol):
         messages = self._decoder.feed(data)
         last = messages[-1][0] if messages else TEXT
         if last < TEXT:
-            self._log_fault(*messages[-1])
+            log_fault(self, *messages[-1], dead=self._decoder.dead)
         partial = self._decoder.partial
         if len(data) < LARGE and (last in WORKER_REPORTS or partial):
-            self._acknowledge_soon()
+            acknowledge_now(self._socket)
         self._process_messages(messages)
         if partial:
+            self._server.weigh_message(self)
+            receive_workload(self, self._decoder, self.transport)
+
+    def workload_received(self, count: int) -> None:
+        if not self._server.flushing:
+            self._server.busy_poll.note_read()
+        if self._parted_at is not None:
+            return
+        self.received += count
+        messages = self._decoder.fill(count)
+        if count < LARGE:
+            acknowledge_now(self._socket)
+        if messages:
+            self._process_messages(messages)
+        else:
             self._server.weigh_message(self)
 
     def _process_messages(self, messages: Sequence[Message]) -> None:
@@ -135,27 +153,6 @@ class Connection(asyncio.Protocol):
         if not self._in_turn:
             self._in_turn = True
             asyncio.get_running_loop().call_soon(self.go_on)
-
-    def _log_fault(self, number: int, arguments: Sequence[bytes]) -> None:
-        if number == OVERSIZED:
-            handle, *_, sentence = (each.decode(errors="replace") for each in arguments)
-            log.warning(
-                "%s: the result of job %s is too large; the job fails: %s", self, handle, sentence
-            )
-        elif self._decoder.dead:
-            sentence = arguments[-1].decode()
-            log.warning("invalid packet from %s: %s", self, sentence)
-
-    def _acknowledge_soon(self) -> None:
-        """Acknowledge what the peer sent at once, as it may not send more until then.
-
-        Without an answer, the kernel waits 40 ms before it sends an acknowledgement. For so long, a
-        worker without TCP_NODELAY (gear, node-gearman) delays its GRAB_JOB after WORK_COMPLETE, and
-        libgearman, whose send buffer of 32 KiB is less than a segment of the loopback device,
-        pauses after each 32 KiB.
-        """
-        if self._socket.family != socket.AF_UNIX:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def flush(self) -> None:
         """Write what the peer is owed."""

@@ -20,6 +20,7 @@ from typing import cast
 from gearman_py.broker.queues import Queues
 from gearman_py.event_loop import new_event_loop
 from gearman_py.net import keepalive
+from gearman_py.net.quick_ack import acknowledge_now
 from gearman_py.server.connection import PARTING_LIMIT, Connection
 from gearman_py.server.early_input import EarlyInput
 from gearman_py.server.listener import Listener
@@ -161,8 +162,7 @@ class RelayedPeer(Relayed):
         self.ended = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        # As the server does for connections of its own (Connection._acknowledge_soon).
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        acknowledge_now(self._socket)
         super().data_received(data)
 
     def check_peer(self) -> None:

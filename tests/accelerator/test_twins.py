@@ -89,6 +89,16 @@ def test_a_large_workload_is_not_copied(native: Any) -> None:
     assert head == framing.response(Packet.WORK_COMPLETE, b"H:1", workload)[: len(head)]
 
 
+def test_a_workload_is_bytes_before_it_is_written(native: Any) -> None:
+    for size in (0, 1, LARGE, framing.MAPPED):
+        for make in (native.new_workload, framing.new_workload):
+            workload, view = make(size)
+            view[:] = b"x" * size
+            assert bytes(workload) == b"x" * size
+    workload, _ = native.new_workload(LARGE)
+    assert bytes(workload) is workload, "it is not copied"
+
+
 def test_what_only_a_mistake_of_ours_could_pass_is_refused(native: Any) -> None:
     for function in (native.response, native.response_parts):
         for number in (HIGHEST + 1, -1, 2**40):
@@ -107,6 +117,9 @@ def test_what_only_a_mistake_of_ours_could_pass_is_refused(native: Any) -> None:
         native.split_packets(*good[:-1])
     with pytest.raises(ValueError, match="before the data"):
         native.split_packets(b"", -1, 0, BASE, 1, [])
+    for size, error in ((-1, ValueError), (2**64, OverflowError), ("1", TypeError)):
+        with pytest.raises(error):
+            native.new_workload(size)
     for base in (-1, 2**64):
         with pytest.raises(OverflowError):
             native.split_packets(b"", 0, 0, base, 1, [])
@@ -123,6 +136,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "a large response": lambda native: native.response_parts(
         Packet.JOB_ASSIGN, b"handle", b"function", WORKLOAD
     ),
+    "room for a workload": lambda native: len(native.new_workload(100)[1]),
     "small parts": lambda native: native.response_parts(Packet.WORK_COMPLETE, b"handle", b"r"),
 }
 PACKETS = 1_000_000

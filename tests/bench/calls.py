@@ -21,6 +21,7 @@ from gearman_py import Client, Worker, WorkerJob
 from gearman_py.protocol.codec import REQUEST, Decoder, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench import callgrind
+from tests.bench.kinds import both_kinds
 
 ROUNDS = 3
 FUNCTION, PAYLOAD = "bench", b"x" * 64
@@ -129,7 +130,7 @@ def count_instructions(row: str, jobs: int, environment: Mapping[str, str]) -> i
 
 
 def main(names: list[str]) -> None:
-    with callgrind.both_kinds() as kinds:
+    with both_kinds() as kinds:
         for name in names or ROWS:
             line = f"{name:12}"
             timed = [

@@ -12,21 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from packages.accelerator import build_accelerator, find_compiler
-from tests.bench.job_server import (
-    ACCELERATED,
-    BARE,
-    PURE,
-    ROOT,
-    ROUNDS,
-    ROWS,
-    C,
-    Figures,
-    server,
-)
+from packages.accelerator import find_compiler
+from tests.bench.job_server import BARE, ROUNDS, ROWS, C, Figures, server
+from tests.bench.kinds import ROOT, Environment, both_kinds
 
 CPU, RATE, LATENCY = "server µs/job", "jobs/s", "median µs"
 
@@ -68,12 +60,12 @@ def build_bare_loop(folder: Path) -> Path:
     return program
 
 
-def measure(name: str, accelerator: Path, bare_loop: Path) -> dict[str, Figures]:
+def measure(name: str, ours: Mapping[str, Environment], bare_loop: Path) -> dict[str, Figures]:
     """The medians of a row, by kind of server."""
-    found: dict[str, list[Figures]] = {kind: [] for kind in (C, BARE, PURE, ACCELERATED)}
+    found: dict[str, list[Figures]] = {kind: [] for kind in (C, BARE, *ours)}
     for _ in range(ROUNDS):
         for kind, rounds in found.items():
-            with server(kind, accelerator, bare_loop=bare_loop) as peer:
+            with server(kind, ours, bare_loop=bare_loop) as peer:
                 rounds.append(ROWS[name][1](peer))
     return {
         kind: {each: statistics.median(one[each] for one in rounds) for each in rounds[0]}
@@ -83,18 +75,17 @@ def measure(name: str, accelerator: Path, bare_loop: Path) -> dict[str, Figures]
 
 def main(names: list[str]) -> None:
     print(f"Python {sys.version}")
-    with tempfile.TemporaryDirectory() as folder:
-        build_accelerator(ROOT, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, both_kinds() as ours:
         bare_loop = build_bare_loop(Path(folder))
         for name in names or FLOORS:
-            found = measure(name, Path(folder), bare_loop)
+            found = measure(name, ours, bare_loop)
             print(f"\n{ROWS[name][0]}")
             for figure in (LATENCY,) if name == "latency" else (CPU, RATE):
                 values = (f"{kind} {row[figure]:,.1f}" for kind, row in found.items())
                 print(f"  {figure:14} {', '.join(values)}")
             for floor in FLOORS[name]:
                 line = f"  {floor.figure:14} of {floor.peer:9}: {floor.bound:5} asked"
-                for kind in (PURE, ACCELERATED):
+                for kind in ours:
                     ratio = found[kind][floor.figure] / found[floor.peer][floor.figure]
                     line += f"; {kind} {ratio:5.2f} {'yes' if floor.meets(ratio) else 'NO'}"
                 print(line, flush=True)

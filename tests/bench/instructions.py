@@ -25,6 +25,7 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.server.connection import Connection
 from gearman_py.server.listener import Listener
 from tests.bench import callgrind
+from tests.bench.kinds import both_kinds
 
 FUNCTION, PAYLOAD = b"bench", b"x" * 64
 GRAB, SLEEP = request(Packet.GRAB_JOB), request(Packet.PRE_SLEEP)
@@ -189,7 +190,7 @@ def count_instructions(row: str, times: int, **environment: str) -> int:
 
 
 def main(names: list[str]) -> None:
-    with callgrind.both_kinds() as kinds:
+    with both_kinds() as kinds:
         for name in names or ROWS:
             line = f"{ROWS[name][0]:50}"
             for kind, environment in kinds.items():

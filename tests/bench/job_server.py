@@ -14,17 +14,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
-from packages.accelerator import CannotBuild, build_accelerator
+from tests.bench.kinds import ACCELERATED, PURE, PURE_ENVIRONMENT, Environment, both_kinds
 from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
 from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
 
-ROOT = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = b"x" * 64
@@ -50,23 +49,22 @@ class MeasuredServer:
 
 THEIRS = ["gearmand", "--backlog=1024", "--log-file=none"]
 OURS = [*OUR_GEARMAND, "--log-file=none"]
-C, PURE, ACCELERATED, IN_MEMORY, BARE = "C", "pure", "accelerated", "in memory", "bare loop"
+C, IN_MEMORY, BARE = "C", "in memory", "bare loop"
 DURABLE = ["-q", "libsqlite3", "--libsqlite3-db"]  # both servers know these names
 
 
 @contextmanager
 def server(
     kind: str,
-    accelerator: Path | None = None,
+    kinds: Mapping[str, Environment] | None = None,
     *,
     durable: bool = False,
     bare_loop: Path | None = None,
 ) -> Iterator[MeasuredServer]:
-    """One of its kind; ``accelerator`` is the folder that has it, ``bare_loop`` the program."""
+    """One of its kind; ``kinds`` are those of ours, else pure, and ``bare_loop`` the program."""
     address = ("127.0.0.1", reserve_port())
-    environment = {**os.environ, "GEARMAN_PURE": "1"}
-    if kind != PURE and accelerator is not None:
-        environment |= {"GEARMAN_PURE": "", "PYTHONPATH": str(accelerator)}
+    ours = kinds or {PURE: PURE_ENVIRONMENT}
+    environment = {**os.environ, **ours.get(kind, ours.get(ACCELERATED, ours[PURE]))}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # a disk, where /tmp may be none
         command = [*(THEIRS if kind == C else OURS), "-L", address[0], "-p", str(address[1])]
         command += [*DURABLE, f"{folder}/queue"] * durable
@@ -205,29 +203,23 @@ STORED = {"durable", "durable-one"}
 
 
 def main(names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        accelerator: Path | None = Path(folder)
-        try:
-            build_accelerator(ROOT, Path(folder))
-        except CannotBuild as error:
-            print(f"pure alone: {error}")
-            accelerator = None
+    with both_kinds() as kinds:
         print(f"ours runs on Python {sys.version}")
         for name in names or ROWS:
             if name not in ROWS:
                 raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
-            _measure_row(name, accelerator)
+            _measure_row(name, kinds)
 
 
-def _measure_row(name: str, accelerator: Path | None) -> None:
+def _measure_row(name: str, ours: Mapping[str, Environment]) -> None:
     title, row = ROWS[name]
     print(f"\n{title}", flush=True)
     stored = name in STORED
-    kinds = [C, PURE, *[ACCELERATED] * (accelerator is not None), *[IN_MEMORY] * stored]
+    kinds = [C, *ours, *[IN_MEMORY] * stored]
     results: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     for _ in range(1 if name in SLOW else ROUNDS):
         for kind in kinds:
-            with server(kind, accelerator, durable=stored and kind != IN_MEMORY) as peer:
+            with server(kind, ours, durable=stored and kind != IN_MEMORY) as peer:
                 results[kind].append(row(peer))
     for figure in results[PURE][0]:
         median = {kind: statistics.median(one[figure] for one in results[kind]) for kind in kinds}

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gearman_py.admin.client import AdminClient
-from tests.bench.job_server import PURE, MeasuredServer, server
+from tests.bench.job_server import MeasuredServer, server
+from tests.bench.kinds import PURE
 from tests.bench.load import Client, run
 
 Address = tuple[str, int]

@@ -12,24 +12,21 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from gearman_py import AdminClient, Submit
 from gearman_py import Client as OurClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
-from packages.accelerator import CannotBuild, build_accelerator
-from tests.bench.job_server import ACCELERATED, BACKGROUND, PURE, SMALL, MeasuredServer
+from tests.bench.job_server import BACKGROUND, SMALL, MeasuredServer
+from tests.bench.kinds import PURE, Environment, both_kinds
 from tests.bench.load import FUNCTION, Client, Worker, one_at_a_time, run
 from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
 
-ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 3
 JOBS = 40_000
 WORKERS = 8
@@ -178,9 +175,9 @@ ROWS = {
 
 
 @contextmanager
-def _server(options: tuple[str, ...], path: str, *, pure: bool) -> Iterator[MeasuredServer]:
+def _server(options: tuple[str, ...], kind: Environment) -> Iterator[MeasuredServer]:
     address = ("127.0.0.1", reserve_port())
-    environment = {**os.environ, "GEARMAN_PURE": "1" * pure, "PYTHONPATH": path}
+    environment = {**os.environ, **kind}
     command = [*OUR_GEARMAND, "--log-file=none", "-L", address[0], "-p", str(address[1]), *options]
     process = subprocess.Popen(command, env=environment)
     try:
@@ -192,10 +189,9 @@ def _server(options: tuple[str, ...], path: str, *, pure: bool) -> Iterator[Meas
         _SLEEPING.clear()
 
 
-def _measure(row: Row, accelerator: str, before: str, *, pure: bool, used: bool) -> float:
-    path = before if before and not used else "" if pure else accelerator
+def _measure(row: Row, kind: Environment, *, used: bool) -> float:
     options = row.options if used else row.without
-    with _server(options, path, pure=pure) as server:
+    with _server(options, kind) as server:
         with AdminClient(f"{server.address[0]}:{server.address[1]}", timeout=60) as admin:
             row.always(admin)
             if used:
@@ -205,23 +201,16 @@ def _measure(row: Row, accelerator: str, before: str, *, pure: bool, used: bool)
 
 def main(names: list[str]) -> None:
     before = os.environ.get("BEFORE", "")
-    with tempfile.TemporaryDirectory() as folder:
-        kinds = [PURE, ACCELERATED]
-        try:
-            build_accelerator(ROOT, Path(folder))
-        except CannotBuild as error:
-            print(f"pure alone: {error}")
-            kinds = [PURE]
+    with both_kinds() as kinds:
         for name in names or ROWS:
             if name not in ROWS:
                 raise SystemExit(f"no row {name!r}: there are {', '.join(ROWS)}")
-            for kind in kinds if not before else [PURE]:
+            for kind in [PURE] if before else kinds:
                 found: dict[bool, list[float]] = {False: [], True: []}
                 for _ in range(ROWS[name].rounds):
                     for used in found:
-                        measured = _measure(
-                            ROWS[name], folder, before, pure=kind == PURE, used=used
-                        )
+                        other = {"PYTHONPATH": before} if before and not used else {}
+                        measured = _measure(ROWS[name], {**kinds[kind], **other}, used=used)
                         found[used].append(measured)
                 without, with_it = (statistics.median(found[used]) for used in (False, True))
                 print(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gearman_py.protocol.codec import MAX_LINE, RESPONSE, Decoder, request, response
+from gearman_py.protocol.codec import LARGE, MAX_LINE, RESPONSE, Decoder, request, response
 from gearman_py.protocol.packets import (
     ARGUMENT_COUNT,
     FAULT,
@@ -14,6 +14,7 @@ from gearman_py.protocol.packets import (
     TEXT_FAULT,
     Packet,
 )
+from gearman_py.server.memory import resident_bytes
 from tests.properties import depth
 
 UNKNOWN = (HIGHEST + 1).to_bytes(4, "big")  # no packet has this number
@@ -222,3 +223,58 @@ def test_garbage_never_raises(pieces: list[bytes]) -> None:
         for kind, arguments in decoder.feed(piece):
             if kind > 0:
                 assert len(arguments) == ARGUMENT_COUNT[kind]
+
+
+sizes = st.sampled_from([0, 5, LARGE - 60, LARGE - 1, LARGE, LARGE + 1, 40 * LARGE])
+cuts = st.sampled_from([1, 11, 12, 13, 60, LARGE - 1, LARGE, 2 * LARGE, 10 * LARGE])
+
+
+@settings(max_examples=depth(300))
+@given(st.lists(sizes, max_size=3), st.data())
+def test_a_large_workload_may_be_fed_or_written_where_it_stays(
+    large: list[int], data: st.DataObject
+) -> None:
+    """The same messages in any pieces, and though another decoder goes on with the rest."""
+    sent = [(Packet.SUBMIT_JOB, [b"f", b"u", bytes([n]) * size]) for n, size in enumerate(large)]
+    wire = memoryview(b"".join(request(packet, *arguments) for packet, arguments in sent))
+    decoder, got = Decoder(), []
+    while wire:
+        piece = wire[: data.draw(cuts)]
+        room = decoder.room
+        if room is not None and data.draw(st.booleans()):
+            piece = piece[: len(room)]
+            room[: len(piece)] = piece
+            got += decoder.fill(len(piece))
+        elif data.draw(st.integers(0, 9)):
+            got += decoder.feed(bytes(piece))
+        else:
+            unread, skip, dead = decoder.pack()
+            decoder = Decoder()
+            decoder.unpack(unread + bytes(piece), skip, dead)
+            got += decoder.feed(b"")
+        wire = wire[len(piece) :]
+        assert decoder.held + decoder.missing <= 50 * LARGE
+    assert got == sent
+    assert not decoder.partial
+
+
+@pytest.mark.parametrize("magic", [b"\0RES\0\0\0\x07", b"\0RES\0\0\xff\xff"])
+def test_a_large_answer_is_a_fault_in_pieces_too(magic: bytes) -> None:
+    """In pieces it was taken for a request, and an unknown number raised IndexError."""
+    wire = magic + (4 * LARGE).to_bytes(4, "big") + bytes(4 * LARGE) + SUBMIT
+    decoder = Decoder()
+    got = [
+        each for start in range(0, len(wire), LARGE) for each in decoder.feed(wire[start:][:LARGE])
+    ]
+    assert [kind for kind, _ in got] == [FAULT, Packet.SUBMIT_JOB]
+
+
+def test_what_is_announced_and_not_sent_takes_little_memory() -> None:
+    wire = request(Packet.SUBMIT_JOB, b"f", b"u", bytes(63 * 2**20))[: 60 * 2**20]
+    before = resident_bytes()
+    decoders = [Decoder() for _ in range(10)]
+    for decoder in decoders:
+        for start in range(0, 4 * 2**20, 4 * LARGE):
+            decoder.feed(wire[start : start + 4 * LARGE])
+        assert decoder.room is not None
+    assert resident_bytes() - before < 60 * 2**20

@@ -59,8 +59,8 @@ class Server:
 
 def converse_over_reload(server: Server, connect: Callable[[], Peer]) -> list[Peer]:
     """Reload the server under peers in all states, which go on; return them, the last one idle."""
-    connections = [connect() for _ in range(8)]
-    first, second, running, asleep, half, slow, operator, idle = connections
+    connections = [connect() for _ in range(9)]
+    first, second, running, asleep, half, upload, slow, operator, idle = connections
     _, handle = first.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w")
     second.ask(Packet.OPTION_REQ, b"exceptions")
     assert second.ask(Packet.SUBMIT_JOB, b"f", b"u", b"w") == ("JOB_CREATED", handle)
@@ -74,6 +74,9 @@ def converse_over_reload(server: Server, connect: Callable[[], Peer]) -> list[Pe
     echo = request(Packet.ECHO_REQ, b"whole")
     half.socket.sendall(echo + echo[:7])
     assert half.hear() == ("ECHO_RES", b"whole")
+    large = b"%08d" * 2**19 % tuple(range(2**19))
+    message = memoryview(request(Packet.ECHO_REQ, large))
+    upload.socket.sendall(message[: 2**20])
     slow.say(Packet.ECHO_REQ, bytes(LARGE))
     slow.say(Packet.ECHO_REQ, b"next")
     assert operator.command("maxqueue g 5") == b"OK\r\n"
@@ -90,6 +93,8 @@ def converse_over_reload(server: Server, connect: Callable[[], Peer]) -> list[Pe
     assert second.hear() == ("WORK_EXCEPTION", handle, b"why")
     half.socket.sendall(echo[7:])
     assert half.hear() == ("ECHO_RES", b"whole")
+    upload.socket.sendall(message[2**20 :])
+    assert upload.hear() == ("ECHO_RES", large)
     assert idle.ask(Packet.SUBMIT_JOB, b"g", b"", b"w")[0] == "JOB_CREATED"
     assert asleep.hear() == ("NOOP",)
     assert slow.hear() == ("ECHO_RES", bytes(LARGE))

@@ -211,7 +211,10 @@ def begin_waiting(kind: str, server: str) -> subprocess.Popen[bytes]:
     return client
 
 
-def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("times", [2_000, 100_000], ids=["small", "large"])
+def test_messages_under_way_are_whole_and_in_order(
+    serve: Callable[..., Server], times: int
+) -> None:
     """Peers send all the time, so that parts of messages arrive at every moment of a reload."""
     server = serve()
     ended = threading.Event()
@@ -219,7 +222,7 @@ def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server])
     def send(peer: Peer) -> None:
         numbers = itertools.count()
         while not ended.is_set():
-            peer.say(Packet.ECHO_REQ, b"%d " % next(numbers) * 2_000)
+            peer.say(Packet.ECHO_REQ, b"%d " % next(numbers) * times)
         peer.say(Packet.ECHO_REQ, b"last")
 
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(8) as pool:
@@ -232,7 +235,7 @@ def test_messages_under_way_are_whole_and_in_order(serve: Callable[..., Server])
                 if (answer := peer.hear()) == ("ECHO_RES", b"last"):
                     return
                 assert answer[0] == "ECHO_RES", number
-                assert answer[1] == b"%d " % number * 2_000
+                assert answer[1] == b"%d " % number * times
 
         threads = [pool.submit(each, peer) for peer in peers for each in (read, send)]
         try:
