@@ -157,7 +157,7 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
         report.tell(str(error))
         if takeover is not None:
             takeover.refuse(error)
-        if settings.log_file != "stderr":  # where the command says it
+        if settings.log_file != "stderr" and logging.root.handlers:  # where the command says it
             logging.getLogger("gearmand").error("%s", error)
     except Exception as error:
         report.tell(f"{type(error).__name__}: {error}")
@@ -264,8 +264,13 @@ def _open_syslog() -> logging.Handler:
 
 def _check_pid_file(path: Path) -> None:
     """Raise ReloadError if the file could not be written later."""
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ReloadError(f"cannot write the pid file {path}: look at it and at its folder")
+    existed = path.exists()
+    try:
+        path.open("a").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise ReloadError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
 def _write_pid(path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gearman_py.server.reload_channel import ReloadError
-from gearman_py.server.takeover import Takeover
+from gearman_py.server.takeover import Takeover, explain_absence
 
 DONE = "done"
 STDERR = 2  # the last of the standard streams
@@ -74,7 +74,7 @@ def _become_user_of(process: int) -> None:
     try:
         user = Path(f"/proc/{process}").stat().st_uid
     except FileNotFoundError:
-        raise ReloadError(f"process {process} does not exist") from None
+        raise ReloadError(explain_absence(process)) from None
     if user:
         entry = pwd.getpwuid(user)
         os.initgroups(entry.pw_name, entry.pw_gid)

@@ -79,6 +79,7 @@ class Reader:
 
     max_body: int
     dead: bool = False  # a request was refused: what follows cannot be read
+    continued: bool = False  # the client was told to send the body of the request in progress
     behind: bool = False  # it has not read all of its input: call next() again
     _unread: bytearray = field(default_factory=bytearray)
     _begun: Request | None = None  # its body is incomplete
@@ -111,7 +112,7 @@ class Reader:
     def expects_continue(self) -> bool:
         """Whether the client waits for 100 Continue before it sends the body."""
         begun = self._begun
-        if begun is None or begun.minor == 0 or self._body or self._unread:
+        if begun is None or begun.minor == 0 or self.continued or self._body or self._unread:
             return False
         return begun.headers.get("expect", "").lower() == "100-continue"
 
@@ -151,6 +152,7 @@ class Reader:
         lines = self._unread[: end.start()].decode("latin-1").replace("\r\n", "\n").split("\n")
         del self._unread[: end.end()]
         request = _parse_request(lines[0], lines[1:])
+        self.continued = False
         self._plan_body(request)
         return request
 

@@ -75,6 +75,7 @@ class HTTPConnection(Connection):
                     if self._reader.behind:
                         self._yield_turn()
                     elif self._reader.expects_continue:
+                        self._reader.continued = True
                         self._write(CONTINUE)
                     return None
                 self._begin_request(self._request)

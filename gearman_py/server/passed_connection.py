@@ -58,6 +58,7 @@ def _pack_http(connection: HTTPConnection, pack: Pack) -> Section:
         "unread": pack(bytes(reader._unread)),
         "begun": _pack_request(reader._begun, pack),
         "body": pack(bytes(reader._body)),
+        "continued": reader.continued,
         "numbers": [reader._missing, reader._chunked, reader._size, reader.dead],
     }
 
@@ -118,6 +119,7 @@ def _unpack_http(connection: Connection, facts: Section, unpack: Unpack, early: 
     reader._unread += unpack(facts["unread"]) + early
     reader._begun = _unpack_request(facts["begun"], unpack)
     reader._body += unpack(facts["body"])
+    reader.continued = facts.get("continued", True)  # older programs do not say, but did it
     reader._missing, reader._chunked, reader._size, reader.dead = facts["numbers"]
 
 

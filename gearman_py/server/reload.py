@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from gearman_py.broker.snapshot import pack_durations, take_snapshot
 from gearman_py.net import abstract_socket
 from gearman_py.sdnotify import notify
 from gearman_py.server.connection import Connection
+from gearman_py.server.held_signals import HeldSignals
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
 from gearman_py.server.memory import allowed_bytes, bytes_of, resident_bytes
@@ -42,6 +44,7 @@ from gearman_py.server.reload_channel import (
     ReloadError,
     ReloadTimeout,
     channel_name,
+    turn_away,
 )
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
@@ -105,10 +108,12 @@ class Reload:
                 except OSError:  # no descriptor or memory is left
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
-                with ReloadChannel(connected, READY_TIMEOUT) as channel:
-                    await self._answer(channel)
+                with ReloadChannel(connected, READY_TIMEOUT) as channel, HeldSignals() as held:
+                    await self._answer(channel, listening, held)
 
-    async def _answer(self, channel: ReloadChannel) -> None:
+    async def _answer(
+        self, channel: ReloadChannel, listening: socket.socket, held: HeldSignals
+    ) -> None:
         self._relay = TLSRelay()
         try:
             count = await self._hand_over(channel)
@@ -127,6 +132,9 @@ class Reload:
         process, _ = channel.other
         notify(f"MAINPID={process}")
         log.info("process %d has taken over %d connections", process, count)
+        turn_away(listening, f"another reload was under way: process {process} serves now")
+        with contextlib.suppress(ReloadError):
+            channel.send({"signals": held.numbers})
         # The event loop would still write to connections that another process serves.
         if self._relay:
             self._relay.run(self._listener)

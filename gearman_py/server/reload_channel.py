@@ -7,6 +7,7 @@ length; descriptors and large bytes follow the message that announces them. Both
 other, but never without a limit.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -29,6 +30,7 @@ DESCRIPTORS = 250  # in one message: the kernel takes 253
 LARGE_BYTES = 4096
 # Words of the conversation, in their order.
 READY, TAKEN, GO, SERVING, REFUSED = "ready", "taken", "go", "serving", "refused"
+HAS_ENDED = "the other program has ended"
 NOT_A_MESSAGE = "the other program sent something that is not a message"
 _LENGTH = Struct(">Q")
 _MOST = 2**33  # bytes of a message
@@ -40,6 +42,10 @@ class ReloadError(Exception):
 
 class ReloadTimeout(ReloadError):
     """The other program may still be there, and did not answer."""
+
+
+class ReloadEnded(ReloadError):
+    """The other program has ended, or closed the connection."""
 
 
 def channel_name(process: int) -> str:
@@ -60,6 +66,15 @@ class Enclosures:
             return as_text(data)
         self.parts.append(data)
         return len(self.parts) - 1
+
+
+def turn_away(listening: socket.socket, why: str) -> None:
+    """Refuse all programs that wait to be answered."""
+    with contextlib.suppress(OSError):  # there are no more
+        while True:
+            connected, _ = listening.accept()
+            with contextlib.suppress(ReloadError), ReloadChannel(connected, READY_TIMEOUT) as each:
+                each.refuse(why)
 
 
 class ReloadChannel:
@@ -147,7 +162,7 @@ class ReloadChannel:
             except OSError as error:
                 raise self._explain(error) from error
             if not count:
-                raise ReloadError("the other program has ended")
+                raise ReloadEnded(HAS_ENDED)
             rest = rest[count:]
         return bytes(data)
 
@@ -173,7 +188,7 @@ class ReloadChannel:
                 raise self._explain(error) from error
             received += part
             if not data:
-                raise ReloadError("the other program has ended")
+                raise ReloadEnded(HAS_ENDED)
             if flags & socket.MSG_CTRUNC:
                 raise ReloadError(
                     f"{count} descriptors were passed, and this process may not open as many: "
@@ -190,4 +205,6 @@ class ReloadChannel:
     def _explain(self, error: OSError) -> ReloadError:
         if isinstance(error, TimeoutError):
             return ReloadTimeout(f"the other program did not answer within {self._seconds:g} s")
+        if isinstance(error, ConnectionError):
+            return ReloadEnded(HAS_ENDED)
         return ReloadError(f"the connection to the other program: {error.strerror or error}")

@@ -30,6 +30,7 @@ from gearman_py.server.connection import Connection
 from gearman_py.server.counts import watch_event_loop
 from gearman_py.server.crontab import next_run
 from gearman_py.server.facts import describe_server
+from gearman_py.server.held_signals import STOPPING
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import DRAIN_INTERVAL, Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
@@ -95,11 +96,13 @@ class RunningServer:
     ) -> int:
         """Serve until it is to stop; return the exit status. The arguments are those of serve()."""
         await self._open(doors, store, takeover)
-        self._handle_signals()
+        if takeover is None:
+            self._handle_signals()
         where = ", ".join(map(str, self._servers))
         log.info("gearmand %s listens on %s", __version__, where)
         if takeover is not None:
-            await takeover.await_leaving()
+            for number in await takeover.await_leaving():
+                self._act_on_signal(number)
         reload = Reload(self._listener, [*self._servers], self._settings, self._is_stopping)
         reloading = asyncio.create_task(reload.wait())
         await asyncio.sleep(0)  # until it listens: from now on systemd may have it reloaded
@@ -129,6 +132,7 @@ class RunningServer:
         for door in doors:
             door.listen(self._settings)
         if takeover is not None:
+            self._handle_signals()  # the main process of a unit, to which systemd sends them
             await takeover.begin(listener)
         if store is not None:
             listener.store_writer = writer = StoreWriter(
@@ -165,10 +169,19 @@ class RunningServer:
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             loop.add_signal_handler(number, self._request_stop)
         loop.add_signal_handler(signal.SIGUSR1, self._draining.set)
         loop.add_signal_handler(signal.SIGHUP, self._handle_hangup)
+
+    def _act_on_signal(self, number: int) -> None:
+        """Do what a signal asked for that came to another process, perhaps to this one too."""
+        if number in STOPPING:
+            self._told.set()
+        elif number == signal.SIGUSR1:
+            self._draining.set()
+        elif number == signal.SIGHUP:
+            self._handle_hangup()
 
     def _request_stop(self) -> None:
         """Handle SIGTERM or SIGINT; the second one stops at once."""
@@ -189,7 +202,7 @@ class RunningServer:
         (self._told if isinstance(error, JobsTaken) else self._stop).set()
 
     def _is_stopping(self) -> bool:
-        return self._told.is_set() or self._draining.is_set()
+        return any(each.is_set() for each in (self._told, self._draining, self._stop))
 
     def _list_chores(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the connections."""

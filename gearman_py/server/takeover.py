@@ -35,12 +35,14 @@ from gearman_py.server.reload_channel import (
     SERVING,
     TAKEN,
     ReloadChannel,
+    ReloadEnded,
     ReloadError,
     channel_name,
 )
 from gearman_py.server.settings import Settings
 from gearman_py.server.store_writer import StoreWriter
 from gearman_py.server.stores import take_store
+from gearman_py.server.tls_relay import NAME as RELAY_NAME
 from gearman_py.store.base import Store
 
 LEAVE_TIMEOUT = 5.0  # seconds for the old server to tell systemd that it leaves
@@ -57,12 +59,16 @@ class Takeover:
         name = channel_name(process)
         connected = abstract_socket.connect(name, lambda at, _: at == process, READY_TIMEOUT)
         if connected is None:
-            raise ReloadError(f"process {process} is not a gearmand that can be reloaded")
+            raise ReloadError(explain_absence(process))
         self._channel = channel = ReloadChannel(connected, READY_TIMEOUT)
         channel.check_user()
         formats = {"state": snapshot.FORMAT, "reads": READABLE}
-        channel.send({"format": FORMAT, "version": __version__, **formats, "encloses": True})
-        self._about = channel.receive()
+        with contextlib.suppress(ReloadError):  # it may have refused already, and says why
+            channel.send({"format": FORMAT, "version": __version__, **formats, "encloses": True})
+        try:
+            self._about = channel.receive()
+        except ReloadEnded as error:
+            raise ReloadError(f"{error}, or another reload replaced it") from error
         self._streams: list[int] = []
         # Each with its facts, and what is enclosed for them.
         self._connections: list[tuple[socket.socket, Section, Sequence[bytes]]] = []
@@ -175,16 +181,35 @@ class Takeover:
         listener.schedule_flush()
         self._serving()
 
-    async def await_leaving(self) -> None:
-        """Wait until the old server has told systemd which process is the main one now."""
+    async def await_leaving(self) -> list[int]:
+        """Wait until the old server has told systemd which process is the main one now.
+
+        Returns the signals that have come to it since it stopped serving.
+        """
         self._channel.allow(LEAVE_TIMEOUT)
-        with contextlib.suppress(ReloadError), self._channel:
-            await asyncio.to_thread(self._channel.receive)
+        signals: list[int] = []
+        with contextlib.suppress(ReloadError), self._channel:  # older programs say nothing
+            signals = (await asyncio.to_thread(self._channel.receive)).get("signals", [])
+        return signals
 
     def refuse(self, error: Exception) -> None:
         """Tell the old server why this one does not take over."""
         with contextlib.suppress(ReloadError):
             self._channel.refuse(str(error))
+
+
+def explain_absence(process: int) -> str:
+    """Why a process has no socket at which it could be reloaded."""
+    about = Path(f"/proc/{process}")
+    try:
+        ended, name = not (about / "cmdline").read_bytes(), (about / "comm").read_text()
+    except OSError:
+        ended, name = True, ""
+    if ended:  # or it is about to: its memory is gone first
+        return f"process {process} does not exist: it has ended, or another reload replaced it"
+    if name == f"{RELAY_NAME}\n":
+        return f"process {process} relays TLS connections of the server that replaced it"
+    return f"process {process} is not a gearmand that can be reloaded"
 
 
 def _unpack_server_counts(listener: Listener, facts: Section) -> None:

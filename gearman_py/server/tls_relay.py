@@ -68,6 +68,7 @@ class TLSRelay:
 
     def run(self, listener: Listener) -> None:
         """Relay until all connections have ended. This process does nothing else any more."""
+        _rename_process()
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -78,7 +79,6 @@ class TLSRelay:
         relaying = threading.Thread(target=self._run_thread, name="relay")
         relaying.start()
         self._begun.wait()  # peers are served again before anything else is done
-        _rename_process()
         transports = _free_memory(listener)
         relaying.join()
         del transports

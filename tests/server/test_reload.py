@@ -335,6 +335,32 @@ def test_file_that_cannot_be_written_is_found_before_the_server_leaves(
     assert server.serving_process() == server.pid
 
 
+def test_pid_file_that_cannot_be_written_is_found_though_rights_allow_it(
+    serve: Callable[..., Server],
+) -> None:
+    server = serve()
+    refused = run_reload(server.pid, "-L", "127.0.0.1", "-p", "0", "-P", "/proc/gearmand.pid")
+    why = "gearmand: not reloaded: cannot write the pid file /proc/gearmand.pid: "
+    assert (refused.returncode, refused.stderr[: len(why)]) == (1, why)
+    assert server.serving_process() == server.pid
+
+
+def test_http_client_is_told_once_to_send_its_body(serve: Callable[..., Server]) -> None:
+    server = serve("-r", "http", "--http-port", "0")
+    ports = [int(each.split()[0].strip(",")) for each in server.process.log.split(" port ")[1:]]
+    server.address = ("127.0.0.1", ports[0])
+    with socket.create_connection(("127.0.0.1", ports[1]), LIMIT) as client:
+        head = b"POST /f HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 0004\r\n"
+        client.sendall(head + b"X-Gearman-Background: true\r\n\r\n")
+        assert client.recv(2**16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        server.reload()
+        server.reload()
+        client.sendall(b"abcd")
+        assert client.recv(2**16).startswith(b"HTTP/1.1 200 OK\r\n")
+        client.sendall(head + b"\r\n")  # each request is
+        assert client.recv(2**16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
 def test_http_requests_are_answered(serve: Callable[..., Server], connect: Connect) -> None:
     server = serve("-r", "http", "--http-port", "0")
     where = server.process.log.partition("port ")[2]
