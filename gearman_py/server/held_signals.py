@@ -1,7 +1,7 @@
 """Signals that come while a server is reloaded: the process that serves from then on gets them.
 
 During the pause of a reload the event loop stands still. It handles what came meanwhile if it goes
-on; if it does not, the new program is told of it.
+on; if it does not, they are passed to the new program.
 """
 
 import signal
