@@ -5,7 +5,8 @@
 Each row is a program that talks to a peer of a few lines, which answers at once from a process of
 its own. Under callgrind it runs once with few jobs and once with more; the difference does not
 depend on what else the machine does, and leaves out the kernel. The CPU is the median of other
-runs, user and system, in turn: trust its ratio to the bare row's.
+runs, user and system, in turn: trust its ratio to the bare row's. Beside our client and worker are
+those in C: see tests.bench.call_rates (needs gearman-tools and php-gearman).
 """
 
 import os
@@ -13,7 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from statistics import median
 
@@ -21,15 +23,17 @@ from gearman_py import Client, Worker, WorkerJob
 from gearman_py.protocol.codec import REQUEST, Decoder, request, response
 from gearman_py.protocol.packets import Packet
 from tests.bench import callgrind
-from tests.bench.kinds import both_kinds
+from tests.bench.call_rates import Command, compare_rates
+from tests.bench.kinds import ROUNDS, Environment, both_kinds
 
-ROUNDS = 3
 FUNCTION, PAYLOAD = "bench", b"x" * 64
 NAME = FUNCTION.encode()
 RUN, PEER = "--run", "--peer"
 FEW, MORE, TIMED = 200, 700, 10_000
 SUBMIT = request(Packet.SUBMIT_JOB, NAME, b"", PAYLOAD)
 GRAB = request(Packet.GRAB_JOB_UNIQ)
+
+BESIDE_C = "do", "worker"  # rows that say also how many jobs a second there are, and in C
 
 
 def answer_all(peer: socket.socket) -> None:
@@ -42,7 +46,7 @@ def answer_all(peer: socket.socket) -> None:
                 handle = next(handles)
                 out.append(response(Packet.JOB_CREATED, handle))
                 out.append(response(Packet.WORK_COMPLETE, handle, PAYLOAD))
-            elif packet == Packet.GRAB_JOB_UNIQ:
+            elif packet in (Packet.GRAB_JOB_UNIQ, Packet.GRAB_JOB_ALL):
                 out.append(response(Packet.JOB_ASSIGN_UNIQ, next(handles), NAME, b"", PAYLOAD))
             elif packet == Packet.OPTION_REQ:
                 out.append(response(Packet.OPTION_RES, b"retries"))
@@ -105,28 +109,37 @@ ROWS: dict[str, Callable[[int, int], None]] = {
 }
 
 
-def run_row(
-    row: str, jobs: int, environment: Mapping[str, str], *before: str
+OURS = (sys.executable, "-m", "tests.bench.calls")
+
+
+def run_beside_peer(
+    command: Command, environment: Environment
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a row's program beside a peer of its own; ``before`` is what runs it."""
-    ours = [sys.executable, "-m", "tests.bench.calls"]
+    """Run a program beside a peer of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = str(listening.getsockname()[1])
         fd = listening.fileno()
-        with subprocess.Popen([*ours, PEER, str(fd)], pass_fds=[fd]):
-            done = subprocess.run(
-                [*before, *ours, RUN, row, port, str(jobs)],
+        with subprocess.Popen([*OURS, PEER, str(fd)], pass_fds=[fd]):
+            return subprocess.run(
+                command(str(listening.getsockname()[1])),
                 env={**os.environ, "PYTHONHASHSEED": "0", **environment},
                 capture_output=True,
                 text=True,
                 check=True,
             )
-    return done
 
 
-def count_instructions(row: str, jobs: int, environment: Mapping[str, str]) -> int:
-    done = run_row(row, jobs, environment, *callgrind.COMMAND)
+def program(row: str, jobs: int, *before: str) -> Command:
+    """A row's program; ``before`` is what runs it."""
+    return lambda port: (*before, *OURS, RUN, row, port, str(jobs))
+
+
+def count_instructions(row: str, jobs: int, environment: Environment) -> int:
+    done = run_beside_peer(program(row, jobs, *callgrind.COMMAND), environment)
     return callgrind.read_instructions(done.stderr)
+
+
+def measure_cpu(row: str, environment: Environment) -> float:
+    return float(run_beside_peer(program(row, TIMED), environment).stdout)
 
 
 def main(names: list[str]) -> None:
@@ -134,7 +147,7 @@ def main(names: list[str]) -> None:
         for name in names or ROWS:
             line = f"{name:12}"
             timed = [
-                [float(run_row(name, TIMED, environment).stdout) for environment in kinds.values()]
+                [measure_cpu(name, environment) for environment in kinds.values()]
                 for _ in range(ROUNDS)
             ]
             for (kind, environment), cpu in zip(
@@ -144,6 +157,9 @@ def main(names: list[str]) -> None:
                 line += f"  {kind} {(more - few) / (MORE - FEW):8,.0f} instructions"
                 line += f" {median(cpu):5.1f} us CPU"
             print(line, flush=True)
+            if name in BESIDE_C:
+                ours = partial(program, name)
+                print(compare_rates(name, ours, kinds, run_beside_peer, ROUNDS), flush=True)
 
 
 if __name__ == "__main__":

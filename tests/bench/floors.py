@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packages.accelerator import find_compiler
-from tests.bench.job_server import BARE, ROUNDS, ROWS, C, Figures, server
-from tests.bench.kinds import ROOT, Environment, both_kinds
+from tests.bench.job_server import BARE, ROWS, C, Figures, server
+from tests.bench.kinds import ROOT, ROUNDS, Environment, both_kinds
 
 CPU, RATE, LATENCY = "server µs/job", "jobs/s", "median µs"
 

@@ -19,7 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gearman_py.protocol.packets import Packet
-from tests.bench.kinds import ACCELERATED, PURE, PURE_ENVIRONMENT, Environment, both_kinds
+from tests.bench.kinds import (
+    ACCELERATED,
+    PURE,
+    PURE_ENVIRONMENT,
+    ROUNDS,
+    Environment,
+    both_kinds,
+)
 from tests.bench.load import Client, Measured, Peer, Worker, one_at_a_time, run
 from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
@@ -28,7 +35,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = b"x" * 64
 BACKGROUND = Packet.SUBMIT_JOB_BG
-ROUNDS = 3
 
 
 class MeasuredServer:

@@ -1,5 +1,6 @@
 """Our program in its two kinds: pure Python, and with the accelerator."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from packages.accelerator import CannotBuild, build_accelerator
 
 ROOT = Path(__file__).resolve().parents[2]
 PURE, ACCELERATED = "pure", "accelerated"
+ROUNDS = int(os.environ.get("ROUNDS", "3"))  # of which the median is shown
 Environment = Mapping[str, str]
 PURE_ENVIRONMENT: Environment = {PURE_VARIABLE: "1"}
 

@@ -22,12 +22,11 @@ from gearman_py import Client as OurClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from tests.bench.job_server import BACKGROUND, SMALL, MeasuredServer
-from tests.bench.kinds import PURE, Environment, both_kinds
+from tests.bench.kinds import PURE, ROUNDS, Environment, both_kinds
 from tests.bench.load import FUNCTION, Client, Worker, one_at_a_time, run
 from tests.job_servers import OUR_GEARMAND, await_listening
 from tests.ports import reserve_port
 
-ROUNDS = 3
 JOBS = 40_000
 WORKERS = 8
 BENCH = FUNCTION.decode()

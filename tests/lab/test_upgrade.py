@@ -19,6 +19,7 @@ import pytest
 
 from gearman_py import Client, Submit, Worker
 from gearman_py.protocol.packets import Packet
+from packages.accelerator import build_accelerator
 from provision.resources.sample_jobs import SAMPLES
 from tests.interop.programs import KINDS as KINDS_OF_PEERS
 from tests.interop.programs import command
@@ -352,10 +353,33 @@ class Probe:
         return f"p99 {p99(found):.0f} ms (longest {max(found):.0f} ms)"
 
 
+def accelerate(folder: Path) -> Path:
+    """Have a tree's wheel hold the accelerator, as it is built here, for hosts of this Python."""
+    module = build_accelerator(folder, folder).name
+    project = folder / "pyproject.toml"
+    table = "[tool.hatch.build.targets.wheel.force-include]\n"
+    text = project.read_text()
+    assert table in text
+    project.write_text(text.replace(table, f'{table}"{module}" = "{module}"\n'))
+    return folder
+
+
+def is_accelerated(lab: ModuleType) -> bool:
+    """Whether the process that serves has the accelerator loaded."""
+    maps = "grep -c _gearman_speedups /proc/$(systemctl show -P MainPID gearmand)/maps || true"
+    return int(root(lab, "server1", maps)) > 0
+
+
 def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     fleet: ModuleType, tmp_path: Path
 ) -> None:
+    """From pure Python to the accelerator, and back, if the host has the Python that runs here."""
     folder = tree(tmp_path / "tree")
+    version = root(fleet, "server1", "python3 -V").split()[1].split(".")[:2]
+    accelerated = version == [str(part) for part in sys.version_info[:2]]
+    if accelerated:
+        accelerate(folder)
+    assert not is_accelerated(fleet)
     probe = Probe()
     workloads = {b"%d" % number for number in range(500)}
     with Client(SERVER, timeout=20) as client:
@@ -374,24 +398,23 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         old = opened.enter_context(Client(SERVER, timeout=20))
         probe.ask_while(old, lambda: len(probe.latencies) < PROBES)
         middle = time.monotonic()
-        with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
-            probe.ask_while(old, lambda: process.poll() is None)
-            said = process.stdout.read() if process.stdout else ""
+        said = upgrade_job_server(folder, probe, old)
         print(
             f"{len(probe.latencies)} foreground jobs; {probe.describe(0, middle)} before, "
             f"{probe.describe(middle, math.inf)} meanwhile"
         )
-        assert process.returncode == 0, said
         assert "~ reload gearmand.service  (it runs " in said
         assert probe.problems == []
         assert len(probe.latencies) > PROBES + 50
+        assert is_accelerated(fleet) == accelerated
         for handle in (running, *(grab_job(worker) for _ in waiting[1:])):
             worker.say(Packet.WORK_COMPLETE, handle, b"done")
         for each in waiting:
             assert each.communicate(timeout=LIMIT)[0].splitlines()[-1] == b"complete done"
-    back = invoke(ROOT, "upgrade", "--yes", "--limit", "job_server")
-    assert back.status == 0
-    assert "~ reload gearmand.service  (it runs " in back.said
+        said = upgrade_job_server(ROOT, probe, old)
+    assert "~ reload gearmand.service  (it runs " in said
+    assert probe.problems == []
+    assert not is_accelerated(fleet)
     assert root(fleet, "server1", BEGAN) == began, "systemd started it again"
     run = []
     ours = Worker(SERVER)
@@ -400,6 +423,15 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     assert len(run) == len(workloads)
     assert {workload for workload, _ in run} == workloads
     assert {handle for _, handle in run} == handles
+
+
+def upgrade_job_server(folder: Path, probe: Probe, client: Client) -> str:
+    """Upgrade it to a tree's release while jobs are asked for; return what was said."""
+    with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
+        probe.ask_while(client, lambda: process.poll() is None)
+        said = process.stdout.read() if process.stdout else ""
+    assert process.returncode == 0, said
+    return said
 
 
 @contextmanager
