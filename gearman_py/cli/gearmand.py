@@ -121,6 +121,7 @@ def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) ->
 
 def _reload(settings: Settings, arguments: Sequence[str]) -> int:
     """Take over from a running server, in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C ends the command alone, without a traceback
     report = fork_server("not reloaded: ")
     if isinstance(report, int):
         return report
@@ -143,7 +144,7 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
         if not words:
             words = without_reload(takeover.arguments)
             os.chdir(takeover.folder)
-            settings = parse(words, __version__)
+        settings = parse(words, __version__)  # with the environment of the running server
         sys.argv[1:] = words
         takeover.check_settings(settings)
         if settings.pid_file:

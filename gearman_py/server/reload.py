@@ -63,7 +63,8 @@ LINGER_TIMEOUT = 10.0  # seconds to end the connections that are being closed
 LINGER_INTERVAL = 0.05
 HANDSHAKE_INTERVAL = 0.01  # seconds between two looks at the handshakes that are to end first
 STANDARD_STREAMS = 0, 1, 2
-ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC"
+# Variables that the new program has as the running one does, or does not have.
+ENVIRONMENT = "NOTIFY_SOCKET", "WATCHDOG_USEC", "GEARMAND_PORT"
 # Settings that cannot be changed by a reload, as they say what is passed on.
 FIXED = (
     *("listen", "port", "protocol", "http_port", "admin_listen", "metrics_listen", "ssl", "queue"),

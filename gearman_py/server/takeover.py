@@ -26,7 +26,7 @@ from gearman_py.server.passed_connection import (
     new_connection,
     resume_connection,
 )
-from gearman_py.server.reload import STANDARD_STREAMS, fixed_settings
+from gearman_py.server.reload import ENVIRONMENT, STANDARD_STREAMS, fixed_settings
 from gearman_py.server.reload_channel import (
     FORMAT,
     GO,
@@ -74,6 +74,8 @@ class Takeover:
         self._connections: list[tuple[socket.socket, Section, Sequence[bytes]]] = []
         self._restorer: Restorer | None = None
         self._store_counts: Sequence[Any] = ()
+        for name in ENVIRONMENT:
+            os.environ.pop(name, None)
         os.environ.update(self._about["environment"])
 
     @property

@@ -35,6 +35,7 @@ from tests.attacks import attack
 from tests.interop.programs import KINDS, command
 from tests.job_servers import OUR_GEARMAND, Address, GearmandProcess
 from tests.peer import Peer
+from tests.ports import reserve_port
 from tests.server.reloaded import Server, converse_over_reload, run_reload
 from tests.waiting import LIMIT, await_result, await_true
 
@@ -690,6 +691,37 @@ def test_new_program_ends_with_a_reason_if_the_server_dies(steps: int) -> None:
             assert command.wait(LIMIT) == 1
             assert command.stderr is not None
             assert "not reloaded: the other program has ended" in command.stderr.read()
+
+
+def test_interrupted_command_ends_without_a_word() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"\0{channel_name(os.getpid())}")
+        listening.listen()
+        words = [*OUR_GEARMAND, "--reload", str(os.getpid()), "-p", "0"]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command:
+            connected, _ = listening.accept()  # by the process of its own
+            command.send_signal(signal.SIGINT)
+            assert command.wait(LIMIT) == -signal.SIGINT
+            with ReloadChannel(connected, LIMIT) as channel:
+                channel.refuse("a test")
+            assert command.stderr is not None
+            assert command.stderr.read() == ""
+
+
+def test_port_of_the_environment_is_that_of_the_running_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = reserve_port()
+    program = tuple(OUR_GEARMAND[1:])
+    words = ["-L", "127.0.0.1", "-v"]
+    with GearmandProcess(words, tmp_path, program=program, GEARMAND_PORT=str(port)) as process:
+        server = Server(process, program)
+        assert server.address == ("127.0.0.1", port)
+        server.reload()
+        monkeypatch.setenv("GEARMAND_PORT", "1")
+        server.reload()
+        server.reload("-L", "127.0.0.1")
+        server.end()
 
 
 KILLED = """
