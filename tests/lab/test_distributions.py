@@ -26,7 +26,7 @@ import yaml
 from gearman_py import Client
 from provision.errors import InventoryError
 from provision.fleet import begin, deploy
-from provision.lab import mirror, network
+from provision.lab import network
 from provision.options import Options
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
@@ -398,7 +398,7 @@ def test_sudo_rs_is_a_sudo(
     suite: str,
 ) -> None:
     (host,) = (name for name in SUITES if SUITES[name] == suite)
-    mirror.fill(print, suite, ["sudo-rs"])
+    mixed.up(print, WORKERS, SUITES, ["sudo-rs"])
     root(mixed, host, f"apt-get update && apt-get install --yes sudo-rs && {SUDO_RS[suite]}")
     assert "sudo-rs" in root(mixed, host, f"{sudo_user('careful')} sudo --version 2>&1")
 
