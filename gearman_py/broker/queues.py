@@ -284,10 +284,7 @@ class Queues(RestrictedFunctions):
             job.function.counts[counts.INTERRUPTED] += 1
             self.finish(job.worker, self.handle(job), now)
             return
-        if job.queued:
-            job.function.drop(job)
-        else:
-            job.function.scheduled -= 1
+        job.function.drop(job)
         self.erase(job)
 
     def erase(self, job: BrokerJob, *, stored: bool = False) -> None:

@@ -120,21 +120,8 @@ class Function:
     """
 
     __slots__ = (
-        "counts",
-        "key_limit",
-        "limits",
-        "loaded",
-        "max_running",
-        "name",
-        "paused",
-        "plain",
-        "queues",
-        "rate",
-        "running",
-        "scheduled",
-        "sleepers",
-        "waiting",
-        "workers",
+        *("counts", "key_limit", "limits", "loaded", "max_running", "name", "paused", "plain"),
+        *("queues", "rate", "running", "scheduled", "sleepers", "waiting", "workers"),
     )
 
     def __init__(self, name: bytes, loaded: set["Function"], counts: Counts) -> None:
@@ -236,7 +223,10 @@ class Function:
         return min(oldest, default=None)
 
     def drop(self, job: BrokerJob) -> None:
-        """Remove a queued job, wherever in its queue it is."""
+        """Remove a job that does not run, wherever in its queue it is; it may be in none."""
+        if not job.queued:
+            self.scheduled -= 1
+            return None
         self.waiting[job.priority] -= 1
         job.queued = False
         self._unload_if_empty()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from gearman_py.broker import counts
 from gearman_py.broker.limits import MAX_ARGUMENT, MAX_FUNCTIONS_OF_WORKER, NAMES_OF_WORKER
+from gearman_py.broker.queues import Queues
 from gearman_py.broker.results import end_complete
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer
@@ -121,18 +122,25 @@ def _as_uint32(number: bytes) -> bytes:
 def _find_job(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
     """The job that a worker reports about.
 
-    A worker may do so after the time limit of the job, if it is still queued: what it then sends
-    of a result, and the end of it, are taken or refused alike.
+    A worker may do so after the time limit of the job, if it still waits, perhaps for a later
+    time: what it then sends of a result, and the end of it, are taken or refused alike.
     """
     job = peer.running.get(handle)
     if job is None and handle in peer.overdue:
         job = broker.queues.job(handle)
-        return job if job is not None and job.queued else None
+        return job if job is not None and _waits(broker.queues, job) else None
     return job
 
 
+def _waits(queues: Queues, job: BrokerJob) -> bool:
+    """Whether no worker has a job, also none of another server that may have taken it over."""
+    if job.queued or job.worker is not None:
+        return job.queued
+    return job not in queues.changes.replies and not (queues.lease_over and job.background)
+
+
 def _end_run(broker: Rules, peer: Peer, handle: bytes) -> BrokerJob | None:
-    """The job that a worker reports about, which neither runs nor is queued any longer."""
+    """The job that a worker reports about, which neither runs nor waits any longer."""
     job = broker.queues.finish(peer, handle, broker.now, erase=False)
     if job is None and (job := _find_job(broker, peer, handle)) is not None:
         job.function.counts[counts.LATE] += 1

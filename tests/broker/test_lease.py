@@ -91,6 +91,28 @@ def test_withheld_job_that_is_cancelled_never_runs(table: DurableTable) -> None:
     assert table.take().changes.removed == [1]
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_a_late_result_is_refused_while_another_server_may_have_the_job(
+    table: DurableTable, later: bool
+) -> None:
+    slow, worker = table.peer(), table.worker(b"f")
+    table.say(slow, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    table.background(table.peer())
+    table.commit()
+    assert table.grab(slow) == FIRST
+    table.tick(1.5)
+    if later:
+        table.ask(b"reschedule job %b %d" % (FIRST, table.wall + 60))
+        table.commit()
+    table.broker.queues.lease = 0.0
+    assert table.grab(worker) is None
+    ((kind, code, _),) = table.say(slow, Packet.WORK_COMPLETE, FIRST, b"late")
+    assert (kind, code) == ("ERROR", b"JOB_NOT_FOUND")
+    table.broker.queues.extend(inf, table.now)
+    table.tick(100)
+    assert table.grab(worker) == FIRST
+
+
 def test_job_of_another_server_keeps_its_handle(table: DurableTable) -> None:
     worker = table.worker(b"f")
     table.say(worker, Packet.PRE_SLEEP)

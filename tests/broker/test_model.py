@@ -868,7 +868,7 @@ class BrokerAgainstModel(RuleBasedStateMachine):
         if job is not None and job.worker == peer:
             return  # it has taken the job again: its result is not late
         self.overdue[peer].remove(handle)
-        withheld = self.withheld is not None and handle in self.withheld
+        withheld = job is not None and job.background and self.withholding
         if job is not None and job.worker is None and not withheld:
             self.tell(peer, Packet.WORK_COMPLETE, handle, b"late")
             self.keep_result(handle, job)

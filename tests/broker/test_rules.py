@@ -655,6 +655,26 @@ def test_parts_of_a_late_result_are_taken_exactly_if_its_end_is(table: Table, ta
         assert not table.broker.queues.progress
 
 
+@pytest.mark.parametrize("how", ["rescheduled", "given back for later"])
+def test_a_late_result_counts_also_while_the_job_waits_for_its_time(table: Table, how: str) -> None:
+    client, slow, other = table.peer(), table.peer(), table.worker(b"f")
+    table.say(slow, Packet.CAN_DO_TIMEOUT, b"f", b"1000")
+    handle = table.submit(client, Packet.SUBMIT_JOB_BG)
+    assert table.grab(slow) == handle
+    table.tick(1.5)
+    if how == "rescheduled":
+        assert table.ask(b"reschedule job %b %d" % (handle, table.wall + 60)) == b"OK\r\n"
+    else:
+        table.say(other, Packet.OPTION_REQ, b"retries")
+        table.say(other, Packet.GRAB_JOB)
+        table.say(other, Packet.WORK_RETRY, handle, b"60000", b"busy")
+    assert table.ask(b"status") == b"f\t1\t0\t2\n.\n"
+    assert table.say(slow, Packet.WORK_COMPLETE, handle, b"late") == []
+    assert table.ask(b"status") == b"f\t0\t0\t2\n.\n"
+    table.tick(100)
+    assert table.grab(other) is None
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_functions_take_turns_also_when_their_jobs_are_given_back(
     table: Table, reset: bool
