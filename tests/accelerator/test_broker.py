@@ -19,7 +19,7 @@ from gearman_py.broker.queues import Queues
 from gearman_py.broker.state import BrokerJob, Function, Peer
 from gearman_py.protocol.codec import LARGE, Message
 from gearman_py.protocol.packets import TEXT, Packet
-from tests.properties import depth
+from tests.properties import UNSHRUNK, depth
 
 
 @pytest.fixture(scope="session")
@@ -260,7 +260,8 @@ class InBoth(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_conversation_is_the_same(twins: Any) -> None:
     machine = type("Machine", (InBoth,), {"twins": twins})
-    run_machine(machine, settings=settings(max_examples=depth(100), stateful_step_count=30))
+    bounds = settings(max_examples=depth(100), stateful_step_count=30, phases=UNSHRUNK)
+    run_machine(machine, settings=bounds)
 
 
 NOT_ORDINARY: list[Message] = [

@@ -17,7 +17,7 @@ from gearman_py.broker.schedules import LATE
 from gearman_py.broker.state import NORMAL
 from tests.broker.test_model import FUNCTIONS, BrokerAgainstModel, ModelJob, number
 from tests.broker.test_schedules import next_run
-from tests.properties import depth
+from tests.properties import UNSHRUNK, depth
 
 NAMES = [b"one", b"two"]
 PERIODS = [1, 2, 7, 90]  # seconds
@@ -269,5 +269,5 @@ def schedule_key(schedule: ModelSchedule) -> tuple[bytes, bytes]:
 
 TestScheduledBrokerAgainstModel = ScheduledBrokerAgainstModel.TestCase
 TestScheduledBrokerAgainstModel.settings = settings(
-    max_examples=depth(340), stateful_step_count=60, deadline=None
+    max_examples=depth(340), stateful_step_count=60, deadline=None, phases=UNSHRUNK
 )
