@@ -30,7 +30,7 @@ from gearman_py.net.tls import CA_FILE, CERTIFICATE, KEY
 from gearman_py.testing import running
 from tests.authority import DAY, Authority, words
 from tests.job_servers import GearmandProcess
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 MEGABYTES = bytes(range(256)) * 4096 * 10
 
@@ -89,12 +89,12 @@ def test_jobs_of_any_size_are_done(
 ) -> None:
     worker = Worker(address, tls=tls)
     worker.add_function("echo", function)
-    with running(worker), Client(address, tls=tls, timeout=20) as client:
+    with running(worker), Client(address, tls=tls, timeout=LIMIT) as client:
         assert client.do("echo", MEGABYTES) == MEGABYTES
         assert list(client.map("echo", map(str, range(2000)))) == [b"%d" % n for n in range(2000)]
 
         async def ask() -> bytes:
-            async with AsyncClient(address, tls=tls, timeout=20) as client:
+            async with AsyncClient(address, tls=tls, timeout=LIMIT) as client:
                 return await client.do("echo", MEGABYTES)
 
         assert asyncio.run(ask()) == MEGABYTES
@@ -114,7 +114,7 @@ def test_operators_are_answered(address: str, tls: TLS) -> None:
 @pytest.mark.slow
 def test_a_worker_that_leaves_has_said_all(address: str, tls: TLS) -> None:
     """What it wrote last is not cut off by its going."""
-    with Client(address, tls=tls, timeout=20) as client:
+    with Client(address, tls=tls, timeout=LIMIT) as client:
         jobs = [client.submit("once", MEGABYTES) for _ in range(3)]
         for job in jobs:
             worker = Worker(address, tls=tls, max_jobs=1)
@@ -286,7 +286,7 @@ def test_workers_come_back_when_their_server_does(
     with running(worker):
         server.end()
         serve(*words(authority.issue("server")), port=port).listening()
-        with Client(f"{host}:{port}", tls=tls, timeout=20) as client:
+        with Client(f"{host}:{port}", tls=tls, timeout=LIMIT) as client:
             assert client.do("echo", b"again") == b"again"
 
 

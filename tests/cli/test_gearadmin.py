@@ -13,6 +13,7 @@ from gearman_py import Client
 from gearman_py.net.servers import parse_servers
 from gearman_py.protocol.packets import Packet
 from tests.peer import Peer
+from tests.waiting import LIMIT
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -137,7 +138,7 @@ def test_a_paused_function_is_resumed_and_says_so_meanwhile(
     gearadmin: Run, program: Any, shared_gearmand: Any
 ) -> None:
     assert gearadmin("--pause", "a-paused").stdout == b"OK\n"
-    with Client(shared_gearmand.address, timeout=20) as client:
+    with Client(shared_gearmand.address, timeout=LIMIT) as client:
         job = client.submit("a-paused", b"abc")
         (row,) = [
             row

@@ -16,6 +16,7 @@ import pytest
 from gearman_py import Client
 from tests.cli.test_terminal import Terminal
 from tests.injection import STRINGS, harmless
+from tests.waiting import LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,7 @@ def test_control_characters_from_workers_and_clients_are_escaped(
 def test_control_characters_in_listings_are_escaped(
     gearmand: Any, run: Run, terminal: Terminal, question: str
 ) -> None:
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         for string in STRINGS:
             client.submit(string.decode(errors="surrogateescape"), unique=string, background=True)
     where = ("-h", gearmand.address, question)

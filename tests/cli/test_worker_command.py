@@ -12,6 +12,7 @@ import pytest
 from gearman_py import Client, JobException
 from gearman_py.admin.client import AdminClient
 from gearman_py.functions import BUNDLED
+from tests.waiting import LIMIT
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -49,7 +50,7 @@ def test_it_serves_own_and_bundled_functions_together(
 ) -> None:
     program("worker", "--servers", gearmand.address, "jobs:worker", "reverse")
     until(lambda: gearmand.workers_of("reverse") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("upper", "abc") == b"ABC"
         assert client.do("kind") == b"child"
         assert client.do("reverse", "abc") == b"cba"
@@ -94,7 +95,7 @@ def test_it_serves_bundled_functions_until_a_signal(
 ) -> None:
     worker = program("worker", "--servers", gearmand.address, "reverse", "wc", "resize")
     until(lambda: gearmand.workers_of("resize") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("reverse", "Hello World!") == b"!dlroW olleH"
         assert client.do("wc", "a\nb\n") == b"2\n"
         with pytest.raises(JobException, match="not a JPEG, PNG, WebP or GIF picture"):
@@ -109,7 +110,7 @@ def test_json_logs_say_of_each_job_how_it_ended(program: Any, gearmand: Any, unt
     options = "--log-format", "json", "--log-jobs"
     worker = program("worker", "--servers", gearmand.address, "reverse", "resize", *options)
     until(lambda: gearmand.workers_of("resize") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         client.do("reverse", "x", unique="key")
         with pytest.raises(JobException):
             client.do("resize", "not a\npicture")

@@ -14,7 +14,7 @@ from prometheus_client import parser
 from gearman_py import Client, JobException
 from tests.leftovers import leftovers_killed
 from tests.ports import reserve_port
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 MODULE = """
 import os
@@ -118,7 +118,7 @@ def test_a_worker_goes_on_while_its_file_cannot_be_written(
 
 def fetch(port: int, path: str) -> tuple[int, str]:
     """The status and the text of an answer; 0 while nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

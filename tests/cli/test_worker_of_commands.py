@@ -9,12 +9,13 @@ import pytest
 
 from gearman_py import Client, JobException, JobFailed
 from gearman_py.admin.client import AdminClient
+from tests.waiting import LIMIT
 
 
 def test_a_command_is_a_function(program: Any, gearmand: Any, until: Any) -> None:
     program("worker", "--servers", gearmand.address, "lines", "--", "wc", "-l")
     until(lambda: gearmand.workers_of("lines") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("lines", "a\nb\n").strip() == b"2"
         big = os.urandom(2**20)
         assert client.do("lines", big).strip() == str(big.count(b"\n")).encode()
@@ -23,7 +24,7 @@ def test_a_command_is_a_function(program: Any, gearmand: Any, until: Any) -> Non
 def test_a_command_may_leave_its_input_unread(program: Any, gearmand: Any, until: Any) -> None:
     program("worker", "--servers", gearmand.address, "first", "--", "head", "-c", "3")
     until(lambda: gearmand.workers_of("first") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("first", b"abc" * 2**20) == b"abc"
 
 
@@ -33,7 +34,7 @@ def test_a_failed_command_sends_its_output_and_errors(
     script = "echo half; echo 'it is broken' >&2; exit 3"
     program("worker", "--servers", gearmand.address, "bad", "--", "sh", "-c", script)
     until(lambda: gearmand.workers_of("bad") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         told = []
         with pytest.raises(JobException, match="sh: exit status 3"):
             for part in client.submit("bad", ""):
@@ -50,7 +51,7 @@ def test_a_command_that_failed_is_run_again(
     words = ("--retries", "1", "shaky", "--", "sh", "-c", f"cat; {script}")
     program("worker", "--servers", gearmand.address, *words)
     until(lambda: gearmand.workers_of("shaky") == 1)
-    with Client(gearmand.address, timeout=20) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("shaky", "a ") == b"a right\n"
         with pytest.raises(JobException, match="sh: exit status 1"):
             client.do("shaky", "a ")
@@ -72,7 +73,7 @@ def test_commands_run_side_by_side_and_end_at_their_time_limit(
     until(lambda: gearmand.workers_of("meet") >= 1)
     with Client(gearmand.address, timeout=30) as client:
         jobs = [client.submit("meet", "a b\n"), client.submit("meet", "b a\n")]
-        assert [job.result(timeout=20) for job in jobs] == [b"met\n"] * 2
+        assert [job.result(timeout=LIMIT) for job in jobs] == [b"met\n"] * 2
         with pytest.raises(JobFailed, match="longer than 5 s"):
             client.do("meet", "c never\n")
     # Killed processes take a moment to be gone.
@@ -102,7 +103,7 @@ def test_a_drain_waits_for_the_command(
         until(lambda: (tmp_path / "begun").exists())
         worker.send_signal(signal.SIGTERM)
         (tmp_path / "go").touch()
-        assert job.result(timeout=20) == b"done\n"
+        assert job.result(timeout=LIMIT) == b"done\n"
     assert worker.wait(timeout=120) == 0
 
 
@@ -152,7 +153,7 @@ def test_a_ping_is_answered_where_jobs_run(
     }[kind]
     program("worker", "--servers", gearmand.address, "--ping", "ping@here/x", *words)
     until(lambda: gearmand.workers_of("ping@here/x") == 1)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("ping@here/x", "are you there") == b"are you there"
         if kind == "async":
             assert client.do("own-twice", "ab") == b"abab"
@@ -170,7 +171,7 @@ def test_functions_of_ones_own_are_chosen_and_prefixed(
     with AdminClient(gearmand.address) as admin:
         found = {name for row in admin.workers() for name in row.functions}
     assert found == {"trial@here/own-thrice"}
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("trial@here/own-thrice", "ab") == b"ababab"
 
 

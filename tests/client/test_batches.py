@@ -21,6 +21,7 @@ from gearman_py import (
 )
 from gearman_py.admin.client import AdminClient
 from gearman_py.testing import Server
+from tests.waiting import LIMIT
 
 
 async def result(job: Any) -> Any:
@@ -183,7 +184,7 @@ def test_a_job_that_fails_is_a_failure_everywhere(use: Any) -> None:
 
 
 def test_invalid_jobs_are_refused_before_any_is_sent(jobs: Server) -> None:
-    client = Client(jobs.address, timeout=10)
+    client = Client(jobs.address, timeout=LIMIT)
     with client, pytest.raises(TypeError, match="not int"):
         client.do("upper", 5)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(ValueError, match="unknown priority 'urgent'"):

@@ -66,7 +66,7 @@ def server(shared_gearmand: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def client(server: Any) -> Iterator[Client]:
-    with Client(server.address, timeout=10) as client:
+    with Client(server.address, timeout=LIMIT) as client:
         yield client
 
 
@@ -186,7 +186,7 @@ def test_a_silent_server_times_out() -> None:
 
 
 def test_a_waiting_job_is_lost_with_its_server(gearmand: Any) -> None:
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         job = client.submit("t-none")
         gearmand.stop()
         with pytest.raises(ConnectionLost, match=f"job {job.handle} may have run"):
@@ -252,7 +252,7 @@ def test_a_file_of_the_host_names_the_server(
 
 def test_async_client_does_the_same(server: Any) -> None:
     async def use() -> None:
-        async with AsyncClient(server.address, timeout=10) as client:
+        async with AsyncClient(server.address, timeout=LIMIT) as client:
             words = [b"%d" % number for number in range(200)]
             jobs = [client.do("t-reverse", word) for word in words]
             assert await asyncio.gather(*jobs) == [word[::-1] for word in words]
@@ -285,7 +285,7 @@ def test_async_client_reports_that_no_server_answers(server: Any) -> None:
 
 def test_async_client_reports_a_lost_job(gearmand: Any) -> None:
     async def use() -> None:
-        async with AsyncClient(gearmand.address, timeout=10) as client:
+        async with AsyncClient(gearmand.address, timeout=LIMIT) as client:
             job = await client.submit("t-none")
             gearmand.stop()
             with pytest.raises(ConnectionLost, match=job.handle):

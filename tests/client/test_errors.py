@@ -41,6 +41,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.client.job import ClientJob
+from tests.waiting import LIMIT
 
 JOB = ClientJob("f")
 ERRORS = [
@@ -98,7 +99,7 @@ def test_a_copy_says_and_knows_the_same(error: Exception) -> None:
 
 
 def _raise(address: str) -> None:
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=LIMIT) as client:
         client.do("errors-fail", "x", unique="u")
 
 
@@ -141,7 +142,7 @@ def test_a_pool_hears_why_a_job_failed(failing: str) -> None:
 
 def test_an_async_client_raises_the_same_error(failing: str) -> None:
     async def use() -> None:
-        async with AsyncClient(failing, timeout=10) as client:
+        async with AsyncClient(failing, timeout=LIMIT) as client:
             with pytest.raises(JobException) as error:
                 await client.do("errors-fail", "x", unique="u")
             _check(_pickled(error.value, pickle.HIGHEST_PROTOCOL))

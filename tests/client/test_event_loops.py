@@ -11,7 +11,7 @@ from gearman_py import AsyncAdminClient, AsyncClient, ConnectionLost, GearmanErr
 from gearman_py.admin.client import AdminClient
 from tests.waiting import await_true
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture

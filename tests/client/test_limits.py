@@ -20,7 +20,7 @@ from gearman_py import (
     WorkerJob,
 )
 from gearman_py.admin.client import AdminClient
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 MOST = 100_000
 
@@ -64,7 +64,7 @@ def test_a_result_over_the_limit_fails_its_job_and_no_other(
     overhead = len("H:vm:1795937607301264") + 40
 
     async def use() -> None:
-        client = kind(address, timeout=10, max_packet=MOST)
+        client = kind(address, timeout=LIMIT, max_packet=MOST)
         for size in (MOST + 1, 5_000_000):
             wanted = [
                 Submit(function=function, workload=str(n)) for n in (9, size, MOST - overhead)
@@ -83,7 +83,7 @@ def test_a_result_over_the_limit_fails_its_job_and_no_other(
 
 def test_a_job_over_the_limit_is_refused_before_it_is_sent(kind: Any, address: str) -> None:
     async def use() -> None:
-        client = kind(address, timeout=10, max_packet=MOST)
+        client = kind(address, timeout=LIMIT, max_packet=MOST)
         fits = MOST - len("limits-echo") - 2
         assert await settled(client.do_background("limits-size", b"0".zfill(fits)))
         with pytest.raises(ArgumentTooLarge, match=f"max_packet={MOST}"):
@@ -121,7 +121,7 @@ def test_map_limits_the_bytes_of_pending_results(
             return all(not row.total for row in admin.status() if row.name == "large")
 
     async def use() -> None:
-        client, taken = kind(gearmand.address, timeout=10), 0
+        client, taken = kind(gearmand.address, timeout=LIMIT), 0
         results = client.map("large", [b"x"] * 60, in_flight_bytes=8 * 2**20, ordered=ordered)
         each = results.__aiter__().__anext__ if kind is AsyncClient else results.__next__
         for _ in range(3):
@@ -145,7 +145,7 @@ def test_map_counts_large_workloads_too(kind: Any, address: str) -> None:
             yield bytes(2**20)
 
     async def use() -> None:
-        client = kind(address, timeout=10)
+        client = kind(address, timeout=LIMIT)
         for_each = client.map("limits-echo", workloads(), in_flight_bytes=8 * 2**20)
         step = for_each.__aiter__().__anext__ if kind is AsyncClient else for_each.__next__
         for taken in range(1, 41):
@@ -217,7 +217,7 @@ def test_a_blocking_client_cannot_await_callbacks(address: str) -> None:
 
 def test_methods_with_a_priority_take_the_options_of_do(kind: Any, address: str) -> None:
     async def use() -> None:
-        client = kind(address, timeout=10)
+        client = kind(address, timeout=LIMIT)
         for do in (client.do_high, client.do_low):
             with pytest.raises(TimeoutError):
                 await settled(do("limits-unserved", timeout=0.01))
@@ -249,7 +249,7 @@ def test_values_work_with_every_method(
     kind: Any, address: str, serializer: Serializer, given: Any, back: Any
 ) -> None:
     async def use() -> None:
-        client = kind(address, timeout=10, serializer=serializer)
+        client = kind(address, timeout=LIMIT, serializer=serializer)
         assert await settled(client.call("limits-echo", given)) == back
         job = await settled(client.submit("limits-echo", value=given))
         assert await settled(job.value()) == back
@@ -266,7 +266,7 @@ def test_values_work_with_every_method(
 
 def test_values_are_json_by_default(kind: Any, address: str) -> None:
     async def use() -> None:
-        client = kind(address, timeout=10)
+        client = kind(address, timeout=LIMIT)
         job = await settled(client.submit("limits-echo", value={"a": None}))
         assert (json.loads(job.workload), await settled(job.value())) == ({"a": None},) * 2
         nothing = await settled(client.submit("limits-echo", value=None))

@@ -10,6 +10,7 @@ import pytest
 
 from gearman_py import Client, GearmanError, JobException, JobTimeout
 from gearman_py.testing import Server
+from tests.waiting import LIMIT
 
 
 def test_map_gives_results_in_order(use: Any) -> None:
@@ -98,7 +99,7 @@ def test_large_workloads_and_results_do_not_block_each_other(use: Any) -> None:
 
 @pytest.mark.slow
 def test_a_million_workloads_cost_what_is_in_flight(jobs: Server) -> None:
-    with Client(jobs.address, timeout=10) as client:
+    with Client(jobs.address, timeout=LIMIT) as client:
         made = (b"x" * 1000 for _ in count())
         results = client.map("upper", made, in_flight=100)
         list(islice(results, 200))

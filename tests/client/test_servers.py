@@ -34,6 +34,7 @@ from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running, server
 from tests.job_servers import OUR_GEARMAND, running_server
 from tests.ports import reserve_port
+from tests.waiting import LIMIT
 
 UNREACHABLE = "127.0.0.1:1"
 """Refuses connections."""
@@ -51,7 +52,7 @@ def pair() -> Iterator[list[str]]:
 
 
 def test_jobs_are_spread(pair: list[str]) -> None:
-    with Client(pair, timeout=10) as client:
+    with Client(pair, timeout=LIMIT) as client:
         found = [client.do("where").decode() for _ in range(10)]
         assert sorted(found) == sorted(pair * 5)
         many = client.submit_many([Submit(function="where")] * 10)
@@ -59,7 +60,7 @@ def test_jobs_are_spread(pair: list[str]) -> None:
 
 
 def test_jobs_of_one_unique_go_to_one_server(pair: list[str]) -> None:
-    with Client(pair, timeout=10) as client, Client(pair[::-1], timeout=10) as other:
+    with Client(pair, timeout=LIMIT) as client, Client(pair[::-1], timeout=LIMIT) as other:
         for unique in map(str, range(10)):
             (where,) = {one.do("where", unique=unique) for one in (client, other, client)}
             assert where.decode() in pair
@@ -68,12 +69,12 @@ def test_jobs_of_one_unique_go_to_one_server(pair: list[str]) -> None:
 
 
 def test_a_server_that_does_not_answer_is_passed_over(pair: list[str]) -> None:
-    with Client([UNREACHABLE, pair[0]], timeout=10) as client:
+    with Client([UNREACHABLE, pair[0]], timeout=LIMIT) as client:
         for _ in range(4):
             assert client.do("where").decode() == pair[0]
 
     async def scenario() -> None:
-        async with AsyncClient([UNREACHABLE, pair[0]], timeout=10) as client:
+        async with AsyncClient([UNREACHABLE, pair[0]], timeout=LIMIT) as client:
             for _ in range(4):
                 assert (await client.do("where")).decode() == pair[0]
 
@@ -113,7 +114,10 @@ def test_a_unique_stays_where_it_is_when_another_server_dies() -> None:
 def test_a_restarted_server_is_used_again(gearmand: Any) -> None:
     worker = Worker(gearmand.address)
     worker.add_function("f", lambda job: b"done")
-    with running(worker), Client(gearmand.address, timeout=10, retry=Retry(attempts=10)) as client:
+    with (
+        running(worker),
+        Client(gearmand.address, timeout=LIMIT, retry=Retry(attempts=10)) as client,
+    ):
         assert client.do("f") == b"done"
         gearmand.stop()
         back = threading.Timer(0.5, gearmand.start)
@@ -144,7 +148,7 @@ def slow(gearmand: Any) -> Iterator[threading.Event]:
 def test_a_lost_server_is_an_error_that_knows_the_job(
     gearmand: Any, slow: threading.Event, until: Any
 ) -> None:
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         job = client.submit("slow")
         gearmand.stop()
         with pytest.raises(ConnectionLost, match="may have run") as caught:
@@ -205,7 +209,7 @@ def test_a_job_is_resubmitted_at_most_as_often_as_configured(gearmand: Any) -> N
         thread = threading.Thread(target=die, daemon=True)
         thread.start()
         retry = Retry(attempts=3, first=0.01)
-        client = Client(f"127.0.0.1:{port}", timeout=10, retry=retry, on_lost="resubmit")
+        client = Client(f"127.0.0.1:{port}", timeout=LIMIT, retry=retry, on_lost="resubmit")
         with client, pytest.raises(ConnectionLost):
             client.do("f")
         deadly.shutdown(socket.SHUT_RDWR)
@@ -216,7 +220,7 @@ def test_a_job_is_resubmitted_at_most_as_often_as_configured(gearmand: Any) -> N
 def test_a_forked_child_does_not_wait_for_its_parents_job(
     gearmand: Any, slow: threading.Event
 ) -> None:
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         job = client.submit("slow")
         if (pid := os.fork()) == 0:
             try:
@@ -232,7 +236,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_job(
 
 def test_threads_share_a_client_of_several_servers(pair: list[str]) -> None:
     found: list[bytes] = []
-    with Client(pair, timeout=10) as client:
+    with Client(pair, timeout=LIMIT) as client:
 
         def ask() -> None:
             found.extend(client.do("where") for _ in range(50))
@@ -250,7 +254,7 @@ def test_a_job_knows_its_server(pair: list[str]) -> None:
     def where(job: WorkerJob) -> str:
         return job.server
 
-    with Client(pair, timeout=10) as client:
+    with Client(pair, timeout=LIMIT) as client:
         jobs = [client.submit("where") for _ in range(4)]
         assert [job.result().decode() for job in jobs] == [job.server for job in jobs]
         assert all(client.status(job.handle) is not None for job in jobs)

@@ -10,7 +10,7 @@ import pytest
 
 from gearman_py import AsyncClient, Client, JobException, Worker, WorkerJob
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture

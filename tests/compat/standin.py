@@ -22,7 +22,7 @@ from gearman_py.net.servers import ServerAddress
 from gearman_py.protocol.codec import REQUEST, Decoder, response
 from gearman_py.protocol.packets import TEXT, Packet
 
-LIMIT = 30.0  # seconds in which anything awaited must come about
+LIMIT = 60.0  # seconds in which anything awaited must come about
 TEXT_COMMAND = 9999
 NAMES = {"handle": "job_handle", "function": "task", "workload": "data", "id": "client_id"}
 TELLING = {Packet.OPTION_REQ, Packet.SET_CLIENT_ID, Packet.CAN_DO, Packet.GRAB_JOB_UNIQ}

@@ -21,7 +21,7 @@ from gearman_py.testing import server as our_server
 from tests.job_servers import C_GEARMAND, running_server
 from tests.waiting import await_true
 
-LIMIT = 30.0  # seconds in which what a test waits for must come about
+LIMIT = 60.0  # seconds in which what a test waits for must come about
 
 
 @pytest.fixture(

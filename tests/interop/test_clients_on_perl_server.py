@@ -17,7 +17,7 @@ from gearman_py import (
 )
 from tests.interop.conftest import registered
 from tests.job_servers import Address, running_process
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 WORKER = Path(__file__).parent / "peers" / "worker.pl"
 
@@ -31,7 +31,7 @@ def address(perl_server: Address) -> Iterator[str]:
 
 
 def test_jobs_run(address: str) -> None:
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=LIMIT) as client:
         assert client.do("perl_reverse", "abc") == b"cba"
         assert client.do("perl_reverse", "abc", unique=True) == b"cba"
         assert client.do_high("perl_wc", "a\nb\n") == b"2\n"
@@ -46,7 +46,7 @@ def test_jobs_run(address: str) -> None:
 
 def test_awaited_jobs_run(address: str) -> None:
     async def use() -> None:
-        async with AsyncClient(address, timeout=10) as client:
+        async with AsyncClient(address, timeout=LIMIT) as client:
             words = [b"%03d" % number for number in range(300)]
             found = [one async for one in client.map("perl_reverse", words)]
             assert found == [word[::-1] for word in words]
@@ -56,7 +56,7 @@ def test_awaited_jobs_run(address: str) -> None:
 
 
 def test_what_that_server_lacks_is_told_in_its_words(address: str) -> None:
-    with Client(address, timeout=10) as client:
+    with Client(address, timeout=LIMIT) as client:
         for submit in (client.do_low, client.do_low_background, client.do_high_background):
             with pytest.raises(SubmitError, match="CMD_submit_job_"):
                 submit("perl_reverse", "x")

@@ -218,7 +218,7 @@ def drain_amid_jobs(
         began = time.monotonic()
         a.drain(how)
         await_true(lambda: len(b.done) == 56)
-        assert time.monotonic() - began < 5, "the jobs that run here were not waited for"
+        assert time.monotonic() - began < 30, "the jobs that run here were not waited for"
         assert not outcomes.done()
         a.let_go.set()
         names = outcomes.result(LIMIT)

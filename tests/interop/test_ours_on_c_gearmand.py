@@ -26,6 +26,7 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.protocol.codec import RESPONSE, Decoder, request
 from gearman_py.protocol.packets import Packet
 from gearman_py.testing import running
+from tests.waiting import LIMIT
 
 Address = tuple[str, int]
 Serving = Callable[[list[str], Address, str], None]
@@ -45,7 +46,7 @@ def at(c_gearmand: Address) -> str:
 
 @pytest.fixture
 def client(at: str) -> Iterator[Client]:
-    with Client(at, timeout=10) as client:
+    with Client(at, timeout=LIMIT) as client:
         yield client
 
 
@@ -66,7 +67,7 @@ def test_client_and_worker_do_reverse_and_wc(client: Client, at: str) -> None:
     assert client.do("wc", PASSWD) == LINES
 
     async def use() -> tuple[bytes, bytes]:
-        async with AsyncClient(at, timeout=10) as client:
+        async with AsyncClient(at, timeout=LIMIT) as client:
             return await client.do("reverse", "ab"), await client.do("wc", PASSWD)
 
     assert asyncio.run(use()) == (b"ba", LINES)

@@ -17,6 +17,7 @@ from gearman_py import (
 )
 from gearman_py.testing import running
 from tests.job_servers import Address
+from tests.waiting import LIMIT
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_jobs_are_done_and_fail_as_elsewhere(
 
     worker = Worker(at, reducers=reducers)
     worker.add_function("f", do if kind == "thread" else do_async)
-    with running(worker), Client(at, timeout=10) as client:
+    with running(worker), Client(at, timeout=LIMIT) as client:
         assert client.do("f") == b"one two"
         with pytest.raises(JobException, match="ValueError: no"):
             client.do("f", "raise")
@@ -59,7 +60,7 @@ def test_jobs_are_done_and_fail_as_elsewhere(
 
 
 def test_it_says_that_it_keeps_no_results(at: str) -> None:
-    with Client(at, timeout=10) as client:
+    with Client(at, timeout=LIMIT) as client:
         handle = client.do_background("held")
         for _ in range(2):
             with pytest.raises(ResultsUnsupported, match=f"{at} cannot be asked for results"):

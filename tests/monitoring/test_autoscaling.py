@@ -17,7 +17,7 @@ from gearman_py.testing import running as running_worker
 from tests.job_servers import JobServer
 from tests.monitoring.test_alerts import running
 from tests.ports import reserve_port
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "steering.md"
 (EXAMPLE,) = (
@@ -93,7 +93,7 @@ def ask_as_keda(prometheus: str) -> list[float]:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     words = urllib.parse.urlencode({"query": query, "time": now})
     url = f"http://{prometheus}/api/v1/query?{words}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=LIMIT) as answer:
         found: dict[str, Any] = json.load(answer)
     assert found["data"]["resultType"] == "vector"
     return [float(each["value"][1]) for each in found["data"]["result"]]

@@ -17,7 +17,7 @@ from gearman_py import Client
 from tests.job_servers import JobServer
 from tests.monitoring.test_alerts import running
 from tests.ports import reserve_port
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 PROGRAMS = ("prometheus", "prometheus-node-exporter")
 JOBS = 7
@@ -82,7 +82,7 @@ def prometheus(servers: dict[str, JobServer], tmp_path: Path) -> Iterator[str]:
 def ask(prometheus: str, query: str) -> dict[str, float]:
     """The values of a query, by their only label."""
     url = f"http://{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=LIMIT) as answer:
         rows: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return {",".join(row["metric"].values()): float(row["value"][1]) for row in rows}
 

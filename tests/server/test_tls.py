@@ -20,7 +20,7 @@ from tests.job_servers import Address, GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
 from tests.tally import tally
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 Start = Callable[..., GearmandProcess]
 ConnectTLS = Callable[[Address], Peer]
@@ -87,7 +87,7 @@ def test_metrics_are_for_who_has_a_certificate_too(start: Start, authority: Auth
     nobody = ssl.create_default_context(cafile=str(authority.file))
     answers = []
     for context in (authority.issue("prometheus").client_context(), nobody):
-        scraper = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        scraper = http.client.HTTPSConnection("127.0.0.1", port, timeout=LIMIT, context=context)
         with contextlib.suppress(OSError):
             scraper.request("GET", "/metrics")
             answers.append(scraper.getresponse().read())

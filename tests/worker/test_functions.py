@@ -52,7 +52,7 @@ def test_a_function_has_the_job(jobs: Jobs, worker: Worker, kind: str) -> None:
         return f"{job.function} {job.unique} {job.handle} {job.server} {job.attempt}"
 
     serve(worker, kind, tell)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         submitted = client.submit("f", unique="key")
         expected = f"f key {submitted.handle} {jobs.address} 1"
         assert submitted.result().decode() == expected
@@ -65,7 +65,7 @@ def test_a_job_for_this_very_worker_runs_the_same_function(
     worker.configure(address="host-1")
     other = Worker(jobs.address, address="host-2")
     other.add_function("f", lambda job: "elsewhere")
-    with running(worker), running(other), Client(jobs.address, timeout=10) as client:
+    with running(worker), running(other), Client(jobs.address, timeout=LIMIT) as client:
         for _ in range(3):
             assert client.do("f@host-1") == b"f here"
 
@@ -80,7 +80,7 @@ def test_what_it_sends_comes_in_order(jobs: Jobs, worker: Worker, kind: str) -> 
 
     serve(worker, kind, talk)
     heard: list[object] = []
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         submitted = client.submit(
             "f",
             on_data=heard.append,
@@ -96,7 +96,7 @@ def test_an_exception_reaches_the_client_as_one_line(jobs: Jobs, worker: Worker,
         raise ValueError("I would\nrather not")
 
     serve(worker, kind, refuse)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         with pytest.raises(JobException) as caught:
             client.do("f")
         assert caught.value.text == "ValueError: I would rather not"
@@ -104,7 +104,7 @@ def test_an_exception_reaches_the_client_as_one_line(jobs: Jobs, worker: Worker,
 
 def test_a_job_that_fails_tells_why(jobs: Jobs, worker: Worker, kind: str) -> None:
     serve(worker, kind, lambda job: job.fail(job.workload.decode() or None))
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         with pytest.raises(JobFailed, match="f failed: card was declined") as caught:
             client.do("f", "card was declined")
         assert isinstance(caught.value, JobException)
@@ -119,7 +119,7 @@ def test_an_exit_fails_the_job_and_not_the_worker(jobs: Jobs, worker: Worker, ki
         raise SystemExit(3)
 
     serve(worker, kind, leave)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         for _ in range(2):
             with pytest.raises(JobException, match="SystemExit: 3"):
                 client.do("f")
@@ -129,7 +129,7 @@ def test_failures_without_exceptions_are_a_warning_and_a_fail(jobs: Jobs) -> Non
     worker = Worker(jobs.address, exceptions=False)
     worker.add_function("f", lambda job: 1 / 0)
     warnings: list[bytes] = []
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         with pytest.raises(JobFailed) as caught:
             client.do("f", on_warning=warnings.append)
         assert type(caught.value) is JobFailed
@@ -143,7 +143,7 @@ def test_it_is_tried_again_as_often_as_was_said(jobs: Jobs, worker: Worker, kind
         return f"attempt {job.attempt}"
 
     serve(worker, kind, third_time, retries=2, backoff=0.01)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         assert client.do("f") == b"attempt 3"
 
 
@@ -223,7 +223,7 @@ def test_background_job_is_tried_again_where_the_server_counts_no_attempts(
             raise OSError("not yet")
 
     serve(worker, kind, third_time, retries=2, backoff=0.01)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         client.do_background("f")
         await_true(lambda: attempts_noted(tmp_path) == ["1", "2", "3"])
 
@@ -241,7 +241,7 @@ def test_only_the_errors_named_are_tried_again(jobs: Jobs, worker: Worker, kind:
     serve(worker, kind, fail, retries=2, retry_on=(OSError,), backoff=0.01)
     with (
         running(worker),
-        Client(jobs.address, timeout=10) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
         pytest.raises(JobException, match="attempt 1"),
     ):
         client.do("f")
@@ -254,7 +254,7 @@ def test_the_last_attempt_counts(jobs: Jobs, worker: Worker, kind: str) -> None:
     serve(worker, kind, fail, retries=1, backoff=0.01)
     with (
         running(worker),
-        Client(jobs.address, timeout=10) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
         pytest.raises(JobException, match="attempt 2"),
     ):
         client.do("f")
@@ -273,7 +273,7 @@ def test_a_job_given_back_is_run_again(
         return job.handle
 
     serve(worker, kind, second_time)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         submitted = client.submit("f")
         assert submitted.result().decode() == submitted.handle
 
@@ -287,7 +287,7 @@ def test_parts_that_are_yielded_are_sent_at_once(jobs: Jobs, processes: int) -> 
         yield from workload.decode()
         return "end"
 
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         submitted = client.submit("letters", "abc")
         assert submitted.result() == b"end"
         assert submitted.data == [b"a", b"b", b"c"]
@@ -302,7 +302,7 @@ def test_an_async_generator_yields_parts(jobs: Jobs) -> None:
             await asyncio.sleep(0)
             yield letter
 
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         submitted = client.submit("letters", "abc")
         assert submitted.result() == b""
         assert submitted.data == [b"a", b"b", b"c"]
@@ -320,7 +320,7 @@ def test_a_plain_function_over_its_limit_is_stopped(
         time.sleep(60)
 
     pid = tmp_path / "pid"
-    with running(worker), Client(jobs.address, timeout=20) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.3 s"):
             client.do("slow", str(pid))
         assert int(pid.read_text()) != os.getpid()
@@ -343,7 +343,7 @@ def test_an_async_function_over_its_limit_is_cancelled(jobs: Jobs) -> None:
 
     with (
         running(worker),
-        Client(jobs.address, timeout=10) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
         pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.1 s"),
     ):
         client.do("slow")
@@ -366,7 +366,7 @@ def test_who_runs_a_worker_limits_the_time_of_its_functions(
         await asyncio.sleep(60)
 
     worker.configure(timeout=0.4)
-    with running(worker), Client(jobs.address, timeout=20) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.4 s"):
             client.do("slow")
         with pytest.raises(JobException, match=r"TimeLimit: it took longer than 0\.2 s"):
@@ -382,7 +382,7 @@ def test_a_timeout_raised_by_the_function_is_not_its_time_limit(jobs: Jobs) -> N
 
     with (
         running(worker),
-        Client(jobs.address, timeout=10) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
         pytest.raises(JobException, match="TimeoutError: mine"),
     ):
         client.do("late")
@@ -399,7 +399,7 @@ def test_a_process_that_dies_fails_its_job_and_is_replaced(jobs: Jobs) -> None:
     def live(job: WorkerJob) -> str:
         return str(os.getpid())
 
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         before = client.do("live")
         with pytest.raises(JobException, match=r"WorkerDied: .* killed by SIGKILL"):
             client.do("die")
@@ -419,7 +419,7 @@ def test_a_function_that_will_not_stop_is_killed(jobs: Jobs) -> None:
 
     with (
         running(worker),
-        Client(jobs.address, timeout=20) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
         pytest.raises(JobException, match="TimeLimit"),
     ):
         client.do("stubborn")
@@ -440,7 +440,7 @@ def test_a_worker_whose_processes_cannot_start_says_so(jobs: Jobs, caplog: Any) 
 def test_a_process_is_replaced_after_so_many_jobs(jobs: Jobs) -> None:
     worker = Worker(jobs.address, processes=1, max_jobs_per_child=2)
     worker.add_function("pid", lambda job: str(os.getpid()))
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         one, two, three, four = (client.do("pid") for _ in range(4))
     assert one == two != three == four
 
@@ -455,7 +455,7 @@ def test_a_process_that_holds_too_much_is_replaced(jobs: Jobs) -> None:
         kept.append(bytearray(b"x") * int(workload))
         return str(os.getpid())
 
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         small = client.do("grow", "1000")
         assert client.do("grow", "300000000") == small
         assert client.do("grow", "1000") != small
@@ -471,7 +471,7 @@ def test_processes_run_at_the_same_time(jobs: Jobs, tmp_path: Path) -> None:
             time.sleep(0.005)
         return str(os.getpid())
 
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         started = [client.submit("meet") for _ in range(3)]
         assert len({one.result() for one in started}) == 3
 
@@ -494,7 +494,7 @@ def test_so_many_jobs_run_at_a_time(jobs: Jobs, awaited: bool) -> None:
         barrier.wait(30)
 
     worker.add_function("meet", meet_async if awaited else meet)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         for one in [client.submit("meet") for _ in range(3)]:
             assert one.result() == b""
 
@@ -519,7 +519,7 @@ def test_a_function_starts_and_ends_within_its_hooks(
         note(f"after {job.function}")
 
     serve(worker, kind, lambda job: note("in"))
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         client.do("f")
     words, pids = zip(*(line.rsplit(" ", 1) for line in log.read_text().splitlines()), strict=True)
     assert words == ("up", "before f", "in", "after f", "down")
@@ -530,7 +530,7 @@ def test_a_function_starts_and_ends_within_its_hooks(
 def test_a_serializer_makes_values_of_workloads(jobs: Jobs, kind: str) -> None:
     worker = Worker(jobs.address, serializer=JSON, processes=1 if kind == "process" else 0)
     serve(worker, kind, lambda value: {"sum": sum(value)}, workload=True)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         assert client.do("f", "[1, 2, 3]") == b'{"sum":6}'
         with pytest.raises(JobException, match="JSONDecodeError"):
             client.do("f", "{")
@@ -539,13 +539,13 @@ def test_a_serializer_makes_values_of_workloads(jobs: Jobs, kind: str) -> None:
 def test_a_prefix_is_for_the_wire_alone(jobs: Jobs) -> None:
     worker = Worker(jobs.address, prefix="staging.")
     worker.add_function("f", lambda job: job.function)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         assert client.do("staging.f") == b"f"
 
 
 def test_workloads_may_be_large(jobs: Jobs, worker: Worker, kind: str) -> None:
     serve(worker, kind, lambda job: job.workload)
-    with running(worker), Client(jobs.address, timeout=10) as client:
+    with running(worker), Client(jobs.address, timeout=LIMIT) as client:
         big = os.urandom(3_000_000)
         assert client.do("f", big) == big
 
@@ -570,7 +570,7 @@ def test_the_server_takes_a_job_away_that_is_over_its_limit(
     with (
         running(workers[0]),
         running(workers[1]),
-        Client(jobs.address, timeout=10) as client,
+        Client(jobs.address, timeout=LIMIT) as client,
     ):
         job = client.submit("stolen")
 

@@ -13,6 +13,7 @@ import pytest
 
 from gearman_py import Client, Worker, WorkerJob
 from gearman_py.testing import running
+from tests.waiting import LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def test_a_worker_killed_in_mid_job_has_it_run_elsewhere_once(
     gearmand: Any, start: Start, until: Any, tmp_path: Path, processes: int
 ) -> None:
     first = start(processes)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         job = client.submit("once", str(tmp_path))
         until(lambda: len(os.listdir(tmp_path)) == 1)
         second = start(processes)
@@ -87,7 +88,7 @@ def test_a_server_killed_under_many_workers_has_them_all_back(gearmand: Any, unt
             gearmand.stop()
             gearmand.start()
             until(lambda: gearmand.workers_of("echo") == 100)
-        with Client(gearmand.address, timeout=10) as client:
+        with Client(gearmand.address, timeout=LIMIT) as client:
             assert client.do("echo", "back") == b"back"
 
 
@@ -96,7 +97,7 @@ def test_a_server_that_stops_answering_does_not_keep_the_others_from_being_serve
 ) -> None:
     worker = Worker([gearmand.address, shared_gearmand.address])
     worker.add_function("other", lambda job: job.server)
-    with running(worker), Client(shared_gearmand.address, timeout=10) as client:
+    with running(worker), Client(shared_gearmand.address, timeout=LIMIT) as client:
         until(lambda: gearmand.workers_of("other") == 1 == shared_gearmand.workers_of("other"))
         os.kill(gearmand.pid, signal.SIGSTOP)
         try:

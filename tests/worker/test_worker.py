@@ -17,7 +17,7 @@ import pytest
 
 from gearman_py import Client, JobTimeout, Worker
 from gearman_py.admin.client import AdminClient
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def test_drain_finishes_the_job_in_hand_and_takes_no_other(
 ) -> None:
     gate = tmp_path / "gate"
     worker = start(gearmand, processes=processes)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         first = client.submit(function, str(gate))
         until(lambda: gearmand.running(function) == 1)
         second = client.submit(function, str(gate))
@@ -140,7 +140,7 @@ def test_a_worker_comes_back_to_a_server_that_was_away(
     gearmand.start()
     until(lambda: gearmand.workers_of("gate") == 1)
     (tmp_path / "gate").touch()
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         assert client.do("gate", str(tmp_path / "gate")) == b"opened"
 
 
@@ -151,11 +151,11 @@ def test_a_worker_serves_several_servers_one_job_at_a_time(
     servers = [gearmand, shared_gearmand]
     start(gearmand, others=",".join(server.address for server in servers))
     until(lambda: shared_gearmand.workers_of("gate") == 1)
-    with Client(gearmand.address, timeout=10) as one, Client(shared_gearmand.address) as two:
+    with Client(gearmand.address, timeout=LIMIT) as one, Client(shared_gearmand.address) as two:
         jobs = [client.submit("gate", str(gate)) for client in (one, two)]
         until(lambda: sum(server.running("gate") for server in servers) == 1)
         gate.touch()
-        assert [job.result(timeout=10) for job in jobs] == [b"opened"] * 2
+        assert [job.result(timeout=LIMIT) for job in jobs] == [b"opened"] * 2
 
 
 def test_systemd_hears_ready_only_after_a_server_knows_the_functions(
@@ -238,7 +238,7 @@ def test_a_server_lost_in_mid_job_does_not_end_the_worker(
     gearmand: Any, start: Any, until: Until, tmp_path: Path
 ) -> None:
     start(gearmand)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         client.submit("gate", str(tmp_path / "gate"))
         until(lambda: gearmand.running("gate") == 1)
         gearmand.stop()
@@ -286,7 +286,7 @@ def test_a_worker_at_a_terminal_reloads_when_it_is_asked_to(
     os.close(terminal)
     until(lambda: os.waitpid(shell, os.WNOHANG) == (shell, ANY))
     if before:
-        with Client(gearmand.address, timeout=20) as client:
+        with Client(gearmand.address, timeout=LIMIT) as client:
             assert client.do("gate", "/") == b"opened"
         assert serving() == {successor}
         os.kill(successor, signal.SIGTERM)
@@ -298,7 +298,7 @@ def test_two_different_signals_at_once_are_one_request(
 ) -> None:
     gate = tmp_path / "gate"
     worker = start(gearmand)
-    with Client(gearmand.address, timeout=10) as client:
+    with Client(gearmand.address, timeout=LIMIT) as client:
         job = client.submit("gate", str(gate))
         until(lambda: gearmand.running("gate") == 1)
         worker.send_signal(signal.SIGINT)

@@ -45,7 +45,7 @@ def test_a_key_under_a_lease_is_not_waited_for() -> None:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         began = time.monotonic()
         assert len(job_proof.find_key(os.getpid())) == job_proof.KEY_SIZE
-        assert time.monotonic() - began < 10, "a lease is broken after 45 s"
+        assert time.monotonic() - began < 40, "a lease is broken after 45 s"
     finally:
         os.close(descriptor)
         signal.signal(signal.SIGIO, before)

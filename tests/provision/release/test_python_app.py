@@ -23,6 +23,7 @@ from provision.release.build import Target, build_release, target_of
 from provision.remote.messages import Operation
 from tests.provision.local import session
 from tests.provision.small_wheels import MODULE, locked_line, make_project, make_wheel
+from tests.waiting import LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +111,7 @@ def test_an_agent_installs_it_without_an_index_and_its_worker_begins(
     address = f"127.0.0.1:{gearmand_port}"
     with (
         subprocess.Popen([command, "--servers", address, "shop:worker"], cwd="/") as worker,
-        Client(address, timeout=20) as client,
+        Client(address, timeout=LIMIT) as client,
     ):
         assert client.do("paint", "door") == b"teal door"
         worker.terminate()
