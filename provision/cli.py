@@ -74,9 +74,7 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
             except KeyboardInterrupt:
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
             except BrokenPipeError:
-                # The reader closed the pipe, as `| head` does; Python would report it again.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise Exit(code=UNREAD) from None
+                raise Exit(code=leave_unread()) from None
             if status:
                 raise Exit(code=status)
 
@@ -84,6 +82,12 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
         return made
 
     return decorate
+
+
+def leave_unread() -> int:
+    """The status where the reader closed the pipe, as `| head` does; Python tells it no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
 
 
 class _Flag(Argument):

@@ -13,6 +13,23 @@ from invoke.program import Program
 MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
 UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
 HELP = frozenset(("--help", "-h"))
+# Invoke's own flags, for what it runs itself: nothing here is run by it, so they would do nothing.
+WITHOUT_EFFECT = (
+    "command-timeout",
+    "config",
+    "dry",
+    "echo",
+    "hide",
+    "no-dedupe",
+    "prompt-for-sudo-password",
+    "pty",
+    "warn-only",
+)
+USAGE = """\
+Usage: ./invoke TASK [--flags of TASK]
+
+./invoke --help TASK tells a task's flags.
+"""
 NO_VALUE = re.compile(r"Flag <\w+: ([\w-]+).*> needed value and was not given one!")
 
 
@@ -20,6 +37,10 @@ class FrontDoor(Program):
     """Invoke with the tasks of this checkout."""
 
     def parse_collection(self) -> None:
+        if self.args.help.value is True:  # of no task: the tasks, which Invoke would not load
+            sys.stdout.write(f"{USAGE}\n")
+            self.args.help.value = ""
+            self.args.list.set_value(True, cast=False)
         super().parse_collection()  # loads all tasks
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,6 +60,23 @@ class FrontDoor(Program):
                 sys.stdout.write(f"GEARMAN FLEET UNKNOWN - {told.removeprefix('invoke: ')}\n")
                 raise Exit(code=CheckStatus.UNKNOWN) from error
             raise ParseError(told, error.context) from error
+        self._refuse_without_effect()
+
+    def parse_cleanup(self) -> None:
+        try:
+            super().parse_cleanup()
+        except ParseError as error:
+            raise ParseError(self._reword(error), error.context) from error
+
+    def print_help(self) -> None:
+        sys.stdout.write(f"{USAGE}\n")
+        self.list_tasks()
+
+    def _refuse_without_effect(self) -> None:
+        for name in WITHOUT_EFFECT:
+            if self.args[name].got_value:
+                cure = "plan shows what deploy would change" if name == "dry" else "leave it out"
+                raise ParseError(f"invoke: --{name} has no effect on any task; {cure}", None)
 
     def _reword(self, error: ParseError) -> str:
         told = str(error)
@@ -70,4 +108,12 @@ def run_tasks() -> None:
     program = FrontDoor(
         version=__version__, name="Invoke", binary="invoke", binary_names=["invoke"]
     )
-    program.run(["invoke", *sys.argv[1:]])
+    try:
+        try:
+            program.run(["invoke", *sys.argv[1:]])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        from provision.cli import leave_unread
+
+        raise SystemExit(leave_unread()) from None

@@ -100,6 +100,7 @@ def test_it_is_found_through_links(tmp_path: Path) -> None:
     assert "deploy" in done.stdout
 
 
+NO_EFFECT = "has no effect on any task"
 NAMES = "NAMES: the hosts that leave, comma-separated"
 
 
@@ -118,6 +119,10 @@ def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ..
         ("retire one two", f"unknown task two after retire; retire takes {NAMES}"),
         ("retire --nmaes one", "unknown flag --nmaes; see invoke --list"),
         ("plan --hosts", "--hosts needs a value"),
+        ("-R plan", f"--dry {NO_EFFECT}; plan shows what deploy would change"),
+        ("deploy --dry", f"--dry {NO_EFFECT}; plan shows what deploy would change"),
+        ("-T 5 plan", f"--command-timeout {NO_EFFECT}; leave it out"),
+        ("--help statsu", "unknown task statsu; did you mean status?"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, told: str) -> None:
@@ -138,6 +143,14 @@ def test_a_mistake_is_no_warning_to_a_monitoring_system(words: str, told: str) -
     command = [str(ROOT / "invoke"), "check", *shlex.split(words)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (3, f"GEARMAN FLEET UNKNOWN - {told}\n")
+
+
+@pytest.mark.parametrize("flag", [(), ("--help",), ("-h",)])
+def test_no_task_shows_the_tasks_and_no_flag_that_does_nothing(flag: tuple[str, ...]) -> None:
+    done = subprocess.run([ROOT / "invoke", *flag], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: ./invoke TASK ")
+    assert "  deploy " in done.stdout and "--dry" not in done.stdout
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -30,6 +30,7 @@ LAB = ["--hosts", "inventory/lab"]
         (["upgrade", *LAB, "--max-fail", "-1"], "--max-fail -1: say 0 or more"),
         (["upgrade", *LAB, "--batch", "0"], "--batch 0: say a number of hosts, or a share as 25%"),
         (["smoke", *LAB, "--patience", "0"], "--patience 0: say 1 second or more"),
+        (["web", *LAB, "--port", "80000"], "--port 80000: say 0 to 65535"),
         (["run", *LAB, "--seconds", "0"], "--seconds 0: say more than 0"),
         (["logs", ""], "name is empty: give it a value, or leave it out"),
     ],
@@ -74,10 +75,11 @@ def test_log_format_json_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[st
         assert begun <= datetime.fromisoformat(entry["time"]) <= datetime.now(UTC)
 
 
-def test_a_reader_that_leaves_is_no_bug() -> None:
+@pytest.mark.parametrize("words", [["inventory", *LAB], ["--list"], ["--help"], ["--help", "plan"]])
+def test_a_reader_that_leaves_is_no_bug(words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    invoke = [sys.executable, "-m", "invoke", "inventory", *LAB]
+    invoke = [str(ROOT / "invoke"), *words]
     done = subprocess.run(invoke, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -26,8 +26,17 @@ class ListenError(Exception):
     """The address cannot be listened on, or the certificate cannot be used."""
 
 
-async def serve(app: ASGIApp, host: str, port: int, tls: tuple[str, str] | None) -> None:
-    """Serve until SIGTERM or SIGINT. ``tls``: certificate and key. Raises ListenError."""
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    tls: tuple[str, str] | None,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. ``tls``: certificate and key. Raises ListenError.
+
+    ``on_listening`` is called once, as soon as connections are accepted.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
@@ -53,6 +62,7 @@ async def serve(app: ASGIApp, host: str, port: int, tls: tuple[str, str] | None)
             raise ListenError(f"{files}: {error.strerror or error}") from error
         place = f"[{host}]" if ":" in host else host
         log.info("serves %s://%s:%d", "https" if tls else "http", place, listening.getsockname()[1])
+        on_listening()
         async with _watched_certificate(config.ssl, tls):
             await _Server(config).serve(sockets=[listening])
 

@@ -225,6 +225,8 @@ def control_unit(
         except Failure as failure:
             journal = ["journalctl", "--unit", name, "--lines=10", "--output=cat", "--no-pager"]
             raise Failure(str(failure), try_command(link, journal) or failure.output) from failure
+    if action == "stop":  # what failed in the meantime is not left behind as failed
+        try_command(link, ["systemctl", "reset-failed", name])
 
 
 # -- does it work? ----------------------------------------------------------------------

@@ -45,6 +45,7 @@ def close_server(
         raise
     for unit in UNITS:
         try_command(link, ["systemctl", "disable", unit])
+        try_command(link, ["systemctl", "reset-failed", unit])
     return moved
 
 

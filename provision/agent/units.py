@@ -36,7 +36,7 @@ def find_overrides(name: str, own: str) -> dict[str, str | None]:
 
 
 def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool]]:
-    """The units whose names match: whether each has a file there, is ours, enabled, and active.
+    """The units whose names match: has each a file there, is it ours, enabled, active, failed?
 
     ``states``: of those that systemd has loaded, as it calls them.
     """
@@ -44,14 +44,16 @@ def find_units(pattern: str, states: dict[str, str]) -> dict[str, dict[str, bool
     wants = [each for each in files if each.endswith(".wants")]
     enabled = {name for each in wants for name in os.listdir(f"{OWN}/{each}")}
     active = {name for name, state in states.items() if state not in ("inactive", "failed")}
+    failed = {name for name, state in states.items() if state == "failed"}
     return {
         name: {
             "file": name in files,
             "ours": _is_own_unit(name),
             "enabled": name in enabled,
             "active": name in active,
+            "failed": name in failed,
         }
-        for name in sorted(fnmatch.filter(files | enabled | active, pattern))
+        for name in sorted(fnmatch.filter(files | enabled | active | failed, pattern))
     }
 
 

@@ -12,7 +12,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from gearman_py.net.servers import UNIX, ServerAddress
@@ -31,6 +31,7 @@ from provision.ssh.forwarding import LOOPBACK, forward_to, listen_unix
 from provision.wording import format_count
 
 CLIENT = "dashboard"  # the name in its certificate
+LAST_PORT = 65535
 INTERVAL = 5.0  # seconds between two looks
 PRIVATE = 0o600
 
@@ -72,6 +73,8 @@ def show(
     operate: bool = False,
 ) -> int:
     """Serve the dashboard until Ctrl-C. Returns a status. Raises ToolkitError."""
+    if port not in range(LAST_PORT + 1):
+        raise ToolkitError(f"--port {port}: say 0 to {LAST_PORT}")
     known = inventory.load(folder, options.limit)
     hosts = list(known.group("job_server"))
     if not hosts:
@@ -89,10 +92,12 @@ def show(
             link = SecretLink(describe_operator()["who"])
             stack.enter_context(_shown_audit(say))
         url = f"http://{LOOPBACK}:{port}{link.path if link else ''}"
-        say(f"{format_count(len(hosts), 'job server')}: {url} (Ctrl-C ends it)")
+        told = f"{format_count(len(hosts), 'job server')}: {url} (Ctrl-C ends it)"
         names = [host.name for host in hosts]
         try:
-            _serve(servers, names, port, history, operated, link, FleetHistory(known.hosts))
+            deploys = FleetHistory(known.hosts)
+            tell = partial(say, told)
+            _serve(servers, names, port, history, operated, link, deploys, tell)
         except KeyboardInterrupt:
             pass  # how it is meant to end
     return 0
@@ -106,6 +111,7 @@ def _serve(
     operated: list[ServerAddress],
     link: SecretLink | None,
     deploys: FleetHistory,
+    tell: Callable[[], None],
 ) -> None:
     from gearman_py.web.access import Access
     from gearman_py.web.app import make_app
@@ -116,7 +122,8 @@ def _serve(
     async def run() -> None:
         kept = History(Path(history) if history else None)
         collector = Collector(servers, kept, INTERVAL, names, operated)
-        await serve(make_app(collector, Access(link=link), deploys.read), LOOPBACK, port, None)
+        app = make_app(collector, Access(link=link), deploys.read)
+        await serve(app, LOOPBACK, port, None, tell)
 
     try:
         asyncio.run(run())

@@ -191,7 +191,8 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def _is_tracked(app: App) -> bool:
-    places = (app.source.absolute(), *app.source.absolute().parents)
+    folder = app.source.resolve()  # where `..` leads, not what the path goes through
+    places = (folder, *folder.parents)
     return any((each / ".git").exists() for each in places)
 
 

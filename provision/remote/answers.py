@@ -144,6 +144,7 @@ class UnitPresence(TypedDict):
     ours: bool  # a deploy made that, or its template's
     enabled: bool
     active: bool
+    failed: bool
 
 
 class QueueAnswer(TypedDict):

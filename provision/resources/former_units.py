@@ -49,9 +49,11 @@ class FormerUnits(Resource):
     def plan_changes(self, answers: Answers) -> Iterator[Change | Problem]:
         former = self.former_units(answers)
         for name, found in former.items():
-            if found["active"] or found["enabled"]:
+            action = "stop" if found["active"] else None
+            if found["failed"]:  # systemd would list it as failed for as long as the host is up
+                action = "reset-failed"
+            if action or found["enabled"]:
                 disable = False if found["enabled"] else None
-                action = "stop" if found["active"] else None
                 yield unit_change("-", name, action, disable, self._why(name))
         yield from self._removals(former)
 

@@ -59,6 +59,15 @@ class Fleet:
         assert done.status == 0, done.said
 
 
+FAILED = "systemctl list-units --failed --plain --no-legend 'gearman*'"
+DROP_IN = "/run/systemd/system/gearman-worker@wc.service.d"
+FAIL = (
+    f"mkdir {DROP_IN} && printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/false\\n' "
+    f">{DROP_IN}/fail.conf && systemctl daemon-reload && ! systemctl restart gearman-worker@wc && "
+    f"rm -r {DROP_IN} && systemctl daemon-reload"
+)
+
+
 @pytest.fixture
 def fleet(lab: ModuleType, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path / "inventory")
@@ -78,9 +87,12 @@ def test_hosts_change_their_part_and_retire(lab: ModuleType, fleet: Fleet) -> No
     root(lab, "worker1", f"printf '[Service]\\nExecStart=/bin/sleep 999\\n' >{MINE}")
     root(lab, "worker1", "systemctl daemon-reload; systemctl start gearman-worker@mine")
     root(lab, "worker1", "touch /etc/gearman/notes")
+    root(lab, "worker1", FAIL)
+    assert "gearman-worker@wc.service" in root(lab, "worker1", FAILED)
 
     fleet.group(job_server="server1", worker="client1", client="worker1")
     fleet.deploy()
+    assert root(lab, "worker1", FAILED).strip() == ""
     left = root(lab, "worker1", LEFT).split()
     assert "gearman-worker@mine.service" in left
     assert root(lab, "worker1", "systemctl is-active gearman-worker@mine").strip() == "active"

@@ -167,6 +167,7 @@ class FakeHost:
                 "ours": self._is_ours(self._unit_file(name)),
                 "enabled": name in self.enabled,
                 "active": name in self.processes,
+                "failed": False,
             }
             for name in sorted(found)
         }

@@ -130,6 +130,14 @@ def test_a_build_runs_in_a_clean_copy_and_its_output_goes_along(app: App, tmp_pa
     assert not (app.source / "vendor").exists()
 
 
+def test_a_folder_is_not_of_the_repository_through_which_its_path_goes(tmp_path: Path) -> None:
+    repository, folder = tmp_path / "checkout", tmp_path / "mine"
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    folder.mkdir()
+    (folder / "run").write_text("#!/bin/sh")
+    assert source_files(App("mine", repository / ".." / "mine")) == ["run"]
+
+
 def test_a_folder_without_git_is_taken_whole(app: App, tmp_path: Path) -> None:
     (app.source.parent / ".git").rename(tmp_path / "elsewhere")
     assert "app/secret.txt" in members(app, tmp_path)

@@ -90,9 +90,15 @@ OK = found_at("file", digest=FILE._path_question[2], mode="0644")
 
 
 def present(
-    *, file: bool = True, enabled: bool = True, active: bool = True, ours: bool = True
+    *,
+    file: bool = True,
+    enabled: bool = True,
+    active: bool = True,
+    ours: bool = True,
+    failed: bool = False,
 ) -> dict[str, bool]:
-    return {"file": file, "ours": ours, "enabled": enabled, "active": active}
+    found = {"file": file, "ours": ours, "enabled": enabled, "active": active}
+    return found | {"failed": failed}
 
 
 def unit(active: str = "active", **more: Any) -> dict[str, Any]:
@@ -398,6 +404,11 @@ CASES: list[tuple[Resource, list[Any], list[str]]] = [
         [],
     ),
     (GONE, [{"app@2.service": present(ours=False)}], []),
+    (
+        GONE,
+        [{"app@2.service": present(file=False, enabled=False, active=False, failed=True)}],
+        ["- reset-failed app@2.service (the inventory does not have it)"],
+    ),
     (NO_SERVER, [{}, None], []),
     (NO_SERVER, [{"app.socket": present(ours=False)}, {"jobs": {"wc": 3}, "kept": False}], []),
     (NO_SERVER, [{"app.service": present()}, {"jobs": {"wc": 3}, "kept": True}], [STRANDED]),
