@@ -131,7 +131,7 @@ def units_of(known: Inventory) -> dict[str, str]:
         if one.kind == "program"
         else f"gearman-worker@{one.name}"
         for _, one in _workers_meant(known)
-        for function in one.functions
+        for function in (*one.functions, *([one.checked_function] if one.check else []))
     }
 
 

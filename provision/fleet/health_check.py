@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,12 +14,14 @@ from provision.report.denials import find_denials
 from provision.report.events import Proved
 from provision.resources.health import Health, Proof, ServerHealth, WorkerHealth
 from provision.resources.program import ProgramHealth
+from provision.resources.sample_jobs import earlier_checks
 from provision.resources.unit import Unit
 
 COMMAND_ENDED = re.compile(r"`.*` ended with \d+")
 NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
 OWN_SERVER = "the job server of the trial"  # as agent/program_trial.py says it
+UNSERVED = ", which its check is for"  # as agent/trial.py says it
 OTHER_WORKER = "was answered by another worker"  # as agent/job_proof.py says it
 
 
@@ -38,6 +40,20 @@ class Unhealthy(HostFailed):
         cures = [f"try: {cure}" for _, cure in find_denials(health.unit, [problem, *said])]
         super().__init__("\n".join([problem, *(f"| {line}" for line in said), *cures]))
         self.health = health
+
+
+class Unserved(Unhealthy):
+    """The check is for a function that the code does not serve: which of them is wrong is open."""
+
+    def __init__(self, problem: str, said: list[str], health: Health) -> None:
+        cure = "try: mend the check in the inventory; the release is not marked as bad"
+        super().__init__(problem, [*said], health)
+        self.args = (f"{self}\n{cure}",)
+
+
+def blames_release(error: HostFailed) -> bool:
+    """Whether the release is why a host failed."""
+    return isinstance(error, Unhealthy) and not isinstance(error, Unserved)
 
 
 def check_staged(host_run: HostRun) -> None:
@@ -90,10 +106,12 @@ def check_changed(host_run: HostRun, healths: Sequence[Health]) -> None:
             health = health.pinged or health
         try:
             _run_proofs(host_run, health, health.staged_proofs())
-        except Unhealthy:
+        except Unhealthy as error:
             if health.pinged is None or (not moved and _is_healthy(host_run, health)):
                 raise
             _run_proofs(host_run, health.pinged, health.pinged.staged_proofs())
+            told = str(error).splitlines()[0]
+            host_run.report.say(f"{host_run.name}: {told}; it answers a ping, and goes on")
     _check_functions(host_run, healths)
 
 
@@ -146,10 +164,22 @@ def _prove(host_run: HostRun, health: Health, proofs: Callable[[Health], Iterabl
     try:
         _run_proofs(host_run, health, proofs(health))
     except Unhealthy:
-        for each in health.earlier:
+        for each in health.earlier or _with_kept_checks(host_run, health):
             with suppress(Unhealthy):
                 return _run_proofs(host_run, each, proofs(each))
         raise
+
+
+def _with_kept_checks(host_run: HostRun, health: Health) -> Iterator[Health]:
+    """The same with the earlier checks that its host keeps: of code that stays as it is.
+
+    The check that the inventory has by now may be that of a later release of it.
+    """
+    if not health.check_file:
+        return
+    wanted = health.check_file.content.decode()
+    for check in earlier_checks(wanted, health.check_file.current_text(host_run.answers)):
+        yield health.with_check(*check)
 
 
 def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> None:
@@ -162,7 +192,8 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
             if OTHER_WORKER in outcome.error or outcome.error.startswith(OWN_SERVER):
                 raise NotProved(f"{proof.summary}: {outcome.error}")
-            raise Unhealthy(f"{proof.summary}: {first}", more, health)
+            kind = Unserved if outcome.error.endswith(UNSERVED) else Unhealthy
+            raise kind(f"{proof.summary}: {first}", more, health)
         if problem := proof.judge(base64.b64decode(outcome.output)):
             raise Unhealthy(f"{proof.summary}: {problem}", [], health)
         host_run.report.show(Proved(host_run.name, proof.summary, outcome.seconds))

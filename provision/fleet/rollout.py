@@ -24,6 +24,7 @@ from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import (
     Unhealthy,
+    blames_release,
     check_running,
     check_staged,
     untried_functions,
@@ -216,7 +217,7 @@ class Rollout:
             host_run.stage_changes()
             check_staged(host_run)
         except HostFailed as error:
-            self._guilty = self._guilty or isinstance(error, Unhealthy)
+            self._guilty = self._guilty or blames_release(error)
             self._run.record(host_run, error)
             if self._blame and isinstance(error, Unhealthy):
                 raise HostFailed(f"{error}\n{OLDER_THAN_WORKER}") from None
@@ -290,20 +291,19 @@ class Rollout:
         run, origin = self._run, self._origin[host_run.name]
         if origin is None:
             return
-        host, session = host_run.host, host_run.session
+        host, session, track = host_run.host, host_run.session, host_run.track
         try:
-            before = host_run.track.with_release(host_run.artifact, origin)
+            before = track.with_release(host_run.artifact, origin)
             wanted = run.desired.resources_of(host, before)
             # They are pruned once it is known which of them are bad.
             wanted = [each for each in wanted if not isinstance(each, OldReleases)]
             noted = self._before.get(host.name) or note_what_runs(host_run)
-            if noted.wanted.get(host_run.track.app) == origin:  # only settings changed
+            if noted.wanted.get(track.app) == origin:  # only settings changed
                 wanted = as_ran(wanted, noted.ran)
             else:
                 kept = as_kept(wanted, session.ask, noted.ran.texts)
                 wanted = without_new_workers(kept, noted.ran)
-            answers, track = host_run.answers, host_run.track
-            back = HostRun(host, session, run.report, wanted, answers, before, track)
+            back = HostRun(host, session, run.report, wanted, host_run.answers, before, track)
             back.release_before = host_run.release
             try:
                 back.apply_all()

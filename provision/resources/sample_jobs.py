@@ -100,6 +100,12 @@ def keep_earlier_checks(wanted: str, kept: str) -> str:
     return text if len(text) < CHECK_LIMIT else wanted
 
 
+def earlier_checks(wanted: str, kept: str) -> list[tuple[str, Sample]]:
+    """The checks that are kept with a release, or were until it got the one that is wanted."""
+    text = keep_earlier_checks(wanted, kept)
+    return read_checks(text)[1:] if kept.strip() else []
+
+
 def read_checks(text: str) -> list[tuple[str, Sample]]:
     """The function and the job of each check that was written, the last one first.
 

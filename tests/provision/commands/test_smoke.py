@@ -128,7 +128,8 @@ worker:
   hosts: {worker1: }
   vars: {gearman_workers: {wc: {}, say: {program: [php, say.php], functions: [say]},
     lines: {command: [wc, -l], functions: [lines], instances: 2,
-    check: {workload: "a\\nb\\n", expect: "2\\n"}}, shop: {app: shop, run: shop.tasks:worker}},
+    check: {workload: "a\\nb\\n", expect: "2\\n"}}, shop: {app: shop, run: shop.tasks:worker},
+    loud: {app: shop, run: shop.loud:worker, check: {function: shout, workload: a, expect: A}}},
     gearman_apps: {shop: {source: shop}}}
 """
 
@@ -141,13 +142,16 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
     wanted = checks_of(known)
     assert unchecked_programs(known) == ["program say"]
     units = {name: f"gearman-worker@{name}" for name in ("wc", "lines")}
-    assert units_of(known) == {**units, "say": "'gearman-worker@say*'"}
+    units |= {"say": "'gearman-worker@say*'", "shout": "gearman-worker@loud"}
+    assert units_of(known) == units
     assert [name for name, _ in wanted] == [
         "wc: the lines of /etc/passwd",
         "lines: worker lines of worker1 answers",
         "lines: worker lines:2 of worker1 answers",
         "shop: worker shop of worker1 answers",
+        "loud: worker loud of worker1 answers",
         "lines: the check of worker lines",
+        "shout: the check of worker loud",
     ]
     hosts.serve("wc", "--ping", "ping@worker1/lines")
     found = {each.name: each for each in run_checks(hosts.run, TOPOLOGY, wanted, patience=2)}

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gearman_py import __version__
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track, returned_workers
 from provision.fleet.before_change import FOLDER, NOTE
-from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER
+from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER, UNSERVED
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -99,7 +100,7 @@ class Session:
 
     def _answer(self, command: list[str]) -> str:
         if "--server-version" in command:
-            return base64.b64encode(b"OK 1").decode()
+            return base64.b64encode(f"OK 1, {__version__}".encode()).decode()
         function = command[-1].rpartition("/")[2].partition("@")[0]
         return base64.b64encode(self.reply(function)).decode()
 
@@ -167,7 +168,7 @@ class Fleet:
 
     def upgrade(
         self,
-        to: str = NEW,
+        to: str | None = NEW,
         *,
         again: bool = False,
         limit: str | None = None,
@@ -1283,6 +1284,51 @@ def test_a_check_that_is_deployed_before_its_code_does_not_shut_the_way_back(
     assert with_app.move() == 0
     assert with_app.move(back=True) == 0, capsys.readouterr().out
     assert with_app.app_runs() == {(first, first)}
+
+
+def test_a_check_that_is_deployed_before_its_code_condemns_no_release_of_gearman_py(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def checked(expect: str) -> str:
+        check = f"{{workload: a, expect: '{expect}'}}"
+        worker = f"{{app: shop, command: [./a.php], functions: [lines], check: {check}}}"
+        return (
+            f"gearman_apps: {{shop: {{source: shop}}}}\ngearman_workers: {{counter: {worker}}}\n"
+            "gearman_functions: [reverse, wc, resize]\n"
+        )
+
+    def answer(lines: bytes) -> None:
+        answers = RIGHT | {"lines": lines, "counter": b"are you there?", "ping": b"are you there?"}
+        for session in with_app.sessions.values():
+            session.reply = answers.__getitem__
+
+    (with_app.source / "a.php").chmod(0o755)
+    answer(b"1")
+    with_app.says(checked("1"))
+    assert with_app.deploy() == 0, capsys.readouterr().out
+    assert with_app.move() == 0, capsys.readouterr().out
+    with_app.says(checked("2"))
+    assert with_app.deploy() == 0
+    assert with_app.upgrade(None) == 0, capsys.readouterr().out
+    assert with_app.upgrade(OLD) == 0, capsys.readouterr().out
+    answer(b"3")  # which no check expects
+    assert with_app.upgrade(None) == ROLLED_BACK
+
+
+def test_a_check_of_a_function_that_is_not_served_condemns_no_release(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = with_app.app_runs()
+    with_app.write("2")
+    for session in with_app.sessions.values():
+        session.fails = lambda operation, host: operation.kind == "trial_program"
+        session.error = f"it serves shout, not shuot{UNSERVED}"
+    assert with_app.move() == HostFailed.status
+    assert "try: mend the check in the inventory" in capsys.readouterr().out
+    assert with_app.app_runs() == before
+    for session in with_app.sessions.values():
+        session.fails = lambda operation, host: False
+    assert with_app.move() == 0
 
 
 def test_a_rollback_whose_check_fails_blames_no_release(with_app: FleetWithApp) -> None:
