@@ -101,13 +101,13 @@ def test_clients_and_workers_of_the_page_for_newcomers_work_together(
 def test_clients_of_the_clients_page_work_with_the_worker_of_the_authors_page(port: int) -> None:
     said = [
         subprocess.run(
-            [sys.executable, "-c", at(port, code)], capture_output=True, text=True, timeout=20
+            [sys.executable, "-c", at(port, code)], capture_output=True, text=True, timeout=60
         )
         for code in blocks("docs/client.md")
     ]
     assert not any(done.returncode for done in said), [done.stderr for done in said]
     assert "I would rather not" in said[0].stdout
-    with Client(f"127.0.0.1:{port}", timeout=10) as client:
+    with Client(f"127.0.0.1:{port}", timeout=60) as client:
         assert client.do("fetch") == b"fetched"
         assert client.do("patient", unique="mine") == b"done"
 
@@ -116,7 +116,7 @@ def test_hooks_of_the_authors_page_hear_of_its_job(port: int) -> None:
     code = at(port, blocks("docs/worker-author.md")[1])
     command = [sys.executable, "-u", "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
-        with Client(f"127.0.0.1:{port}", timeout=20) as client:
+        with Client(f"127.0.0.1:{port}", timeout=60) as client:
             handle = client.submit("report")
             assert handle.result() == b"the whole report"
         worker.terminate()

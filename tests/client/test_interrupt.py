@@ -88,7 +88,7 @@ def in_a_thread(act: Callable[[], object]) -> None:
 @pytest.mark.parametrize("servers", [1, 2])
 def test_a_client_is_usable_after_an_interrupt_at_any_place(jobs: Server, servers: int) -> None:
     where = [jobs.address, jobs.address.replace("127.0.0.1", "localhost")]
-    client = Client(where[:servers], timeout=10)
+    client = Client(where[:servers], timeout=60)
     client.do("upper", "ab")
     place = 1
     while interrupted(lambda: client.do("upper", "cd"), place):
@@ -100,7 +100,7 @@ def test_a_client_is_usable_after_an_interrupt_at_any_place(jobs: Server, server
 
 
 def test_an_admin_client_never_takes_the_answer_to_an_earlier_command(jobs: Server) -> None:
-    with AdminClient(jobs.address, timeout=10) as admin:
+    with AdminClient(jobs.address, timeout=60) as admin:
         version, place = admin.version(), 1
         while interrupted(admin.pid, place):
             assert admin.version() == version, place

@@ -78,6 +78,6 @@ def test_c_tools_read_our_text_commands(our_gearmand: Address, serving: Serving)
         ("--priority-status", "c_wc\t0\t0\t0\t1\n"),
     ]:
         done = subprocess.run(
-            ["gearadmin", *where, option], capture_output=True, text=True, timeout=20
+            ["gearadmin", *where, option], capture_output=True, text=True, timeout=60
         )
         assert expected in done.stdout, done

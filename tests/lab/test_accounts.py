@@ -73,7 +73,7 @@ def fleet(
 
 
 def queued(workloads: set[bytes]) -> None:
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         client.submit_many(
             [Submit(function="kept", workload=each, background=True) for each in workloads]
         )

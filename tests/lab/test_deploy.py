@@ -99,7 +99,7 @@ def test_a_second_deploy_changes_nothing_over_one_connection_channel_and_sudo_a_
 
 
 def test_the_job_server_tells_its_metrics_to_who_scrapes_it(lab: ModuleType) -> None:
-    scraper = http.client.HTTPConnection(SERVER, 9418, timeout=20)
+    scraper = http.client.HTTPConnection(SERVER, 9418, timeout=60)
     scraper.request("GET", "/metrics")
     said = scraper.getresponse().read().decode()
     scraper.close()

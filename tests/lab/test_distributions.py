@@ -150,7 +150,7 @@ def test_every_distribution_s_server_serves_clients_and_workers_of_all(
     for client in SUITES:
         job = f"echo -n Hello | gearman -h {place} -t 20000 -f reverse"
         assert root(mixed, client, job) == "olleH", client
-    with Client(place, timeout=20) as here:
+    with Client(place, timeout=60) as here:
         for worker in SUITES:
             for function, sample in SAMPLES.items():
                 answer = here.do(f"{function}@{worker}", sample.workload())

@@ -140,7 +140,7 @@ def test_the_setting_that_a_denied_worker_needs_is_named(
     granted = before + DENIED.replace("[jit]", "[jit]\n    jit: true")
     operator.says(granted)
     operator.deploy("--release", "tree", *here)
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("jit", "abc") == b"cba"
         with pytest.raises(JobFailed):
             client.do("save", "kept")
@@ -151,7 +151,7 @@ def test_the_setting_that_a_denied_worker_needs_is_named(
     root(lab, host, "rmdir /srv/saved")  # root's folder would be left as it is
     operator.says(granted.replace("[save]", "[save]\n    writes: [/srv/saved]"))
     operator.deploy(*here)
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("save", "kept") == b"kept"
     doctor = operator.invoke("doctor", *here)
     assert "denied" not in doctor.said

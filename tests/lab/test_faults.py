@@ -18,6 +18,7 @@ from provision.commands import status
 from provision.fleet import deploy
 from provision.options import Options
 from provision.remote import session
+from provision.remote.handshake import START_TIMEOUT
 from provision.ssh import stream as line
 from roles import ROLES
 from tests.lab.hosts import CLIENT, INVENTORY, manifest, root, times
@@ -27,7 +28,6 @@ ROUNDS = int(os.environ.get("FAULTS", "1"))  # of each kind of interruption; ten
 # The same in each process of a run: pytest-xdist compares what they collect.
 _RUN = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))  # noqa: S311  # to be repeatable
 SEEDS = [_RUN.randrange(2**32) for _ in range(ROUNDS)]
-AT_ONCE = 5.0  # seconds until who may not become root is told so
 TOLD = 20.0  # seconds until a dead link is noticed
 FREE = 25.0  # seconds until a lock is free whose holder was killed
 HOST_FAILED, UNREACHABLE, LOCKED = 3, 4, 6
@@ -398,7 +398,7 @@ def test_who_may_not_become_root_changes_nothing_and_is_told_why_at_once(
     assert message in out
     took = re.search(r"\((\d+\.\d) s\)$", out.splitlines()[-1])
     assert took
-    assert float(took[1]) < AT_ONCE
+    assert float(took[1]) < START_TIMEOUT
     assert PROFILE not in manifest(lab, "client1")
 
 

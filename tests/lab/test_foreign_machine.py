@@ -46,7 +46,7 @@ def fleet(both: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_served(lab: ModuleType) -> None:
     """By the worker of each machine, at the job server of each."""
     for server in MACHINES:
-        with Client(f"{addresses(lab)[server]}:4730", timeout=20) as client:
+        with Client(f"{addresses(lab)[server]}:4730", timeout=60) as client:
             for worker in MACHINES:
                 for function, sample in SAMPLES.items():
                     answer = client.do(f"{function}@{worker}", sample.workload())

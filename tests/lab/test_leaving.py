@@ -112,7 +112,7 @@ def test_hosts_change_their_part_and_retire(lab: ModuleType, fleet: Fleet) -> No
 
     # A job server retires when no job is left in it, and can be asked to twice.
     fleet.group(job_server="server1", worker="client1", client="worker1")
-    with Client(PLACE, timeout=20) as client:
+    with Client(PLACE, timeout=60) as client:
         client.submit_many([Submit(function="kept", workload=b"1", background=True)] * 3)
     refused = fleet.invoke("retire", "server1", "--yes")
     assert refused.status == 3

@@ -71,7 +71,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     assert invoke(ROOT, "deploy", "--yes").status == 0
     operator.deploy()
     assert operator.invoke("plan").status == 0, "a second deploy would change nothing"
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("lines", "a\nb\n").strip() == b"2"
         assert client.do("env", "") == b'a "b" $c %d\n'
         assert client.do("save", "kept") == b"kept"
@@ -107,7 +107,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     assert "restart gearman-worker@lines.service" in said
     now = running(lab)
     assert {name for name in now if now[name] != pids.get(name)} == {"gearman-worker@lines"}
-    with Client(SERVER, timeout=20) as client, pytest.raises(JobFailed, match="longer than 1 s"):
+    with Client(SERVER, timeout=60) as client, pytest.raises(JobFailed, match="longer than 1 s"):
         client.do("lines", "")
 
     # What is not named any more is stopped, and leaves no file.
@@ -178,7 +178,7 @@ def test_a_folder_of_others_is_written_to_and_left_as_it_is(
 
     root(lab, "worker1", "usermod -aG www-data gearman-worker")
     operator.deploy()
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("save", "kept") == b"kept"
     assert root(lab, "worker1", "cat /srv/up/last") == "kept"
     said = operator.invoke("logs", "save").said

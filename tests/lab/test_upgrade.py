@@ -342,7 +342,7 @@ class Probe:
                 workload, began = b"%d" % len(self.latencies), time.monotonic()
                 assert old.do("reverse", workload) == workload[::-1]
                 self.latencies.append((began, time.monotonic() - began))
-                with Client(SERVER, timeout=20) as client:
+                with Client(SERVER, timeout=60) as client:
                     client.ping()
             except Exception as error:
                 self.problems.append(repr(error))
@@ -382,7 +382,7 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     assert not is_accelerated(fleet)
     probe = Probe()
     workloads = {b"%d" % number for number in range(500)}
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         jobs = [
             Submit(function="kept", workload=workload, background=True)
             for workload in sorted(workloads)
@@ -395,7 +395,7 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         opened.enter_context(worker.socket)
         worker.say(Packet.CAN_DO, b"held")
         running = grab_job(worker)
-        old = opened.enter_context(Client(SERVER, timeout=20))
+        old = opened.enter_context(Client(SERVER, timeout=60))
         probe.ask_while(old, lambda: len(probe.latencies) < PROBES)
         middle = time.monotonic()
         said = upgrade_job_server(folder, probe, old)

@@ -73,7 +73,7 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
 ) -> None:
     operator.says(workers(FIRST))
     said = [operator.deploy()]
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("seal", "") == digest_of(FIRST)
         assert client.do("shout", "a") == b"A!" + digest_of(FIRST)
 
@@ -89,7 +89,7 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     names = ("seal", "shout", "shout:2", "resize")
     assert restarted == {f"gearman-worker@{name}" for name in names}
     assert set(counts) == {1, 2}, "one instance after the other: the function keeps a worker"
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("seal", "") == digest_of(SECOND)
         assert client.do("shout", "a") == b"A!" + digest_of(SECOND)
 
@@ -98,7 +98,7 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     with processes_watched() as more:
         said.append(operator.invoke("upgrade", "--app", "sealed", "--verbose", "--yes").said)
     assert "by a worker beside" in said[-1]
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("shout", "a") == b"A?" + digest_of(SECOND)
     assert root(lab, "worker1", "ls -d /run/gearman-trial* || true") == ""
 
@@ -121,7 +121,7 @@ def test_a_secret_reaches_its_workers_and_is_seen_nowhere(
     look = f"[ls, /run/credentials, {FOLDER}]"
     operator.says(workers(SECOND).replace("[wc, -l]", look))
     operator.deploy()
-    with Client(SERVER, timeout=20) as client, pytest.raises(JobFailed):
+    with Client(SERVER, timeout=60) as client, pytest.raises(JobFailed):
         client.do("lines", "")
 
     done = invoke(ROOT, "deploy", "--yes")
@@ -181,7 +181,7 @@ def test_a_python_project_finds_its_secrets_in_its_processes_and_on_trial(
     text = PYTHON.replace("SECRET", FIRST).replace("DIGEST", digest_of(FIRST).decode())
     operator.says(text)
     operator.deploy()
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("seal", "") == digest_of(FIRST)
 
     # A new secret and a new release at once: the release is tried with the new one.
@@ -190,7 +190,7 @@ def test_a_python_project_finds_its_secrets_in_its_processes_and_on_trial(
     module.write_text(f"{module.read_text()}\n# another release\n")
     done = operator.invoke("upgrade", "--app", "thumbnails", "--gap", "--yes")
     assert done.status == 0, done.said
-    with Client(SERVER, timeout=20) as client:
+    with Client(SERVER, timeout=60) as client:
         assert client.do("seal", "") == digest_of(SECOND)
     done = invoke(ROOT, "deploy", "--yes")
     assert done.status == 0, done.said

@@ -28,7 +28,7 @@ Connect = Callable[..., Peer]
 
 def gearmand(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end: for what does not start."""
-    return run_text("gearmand", *arguments, timeout=20)
+    return run_text("gearmand", *arguments, timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

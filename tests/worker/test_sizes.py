@@ -116,7 +116,7 @@ def _as_async(function: Any) -> Any:
 
 @pytest.mark.parametrize("function", ["give", "send", "warn", "parts"])
 def test_a_result_over_the_limit_fails_the_job_alone(worker: Any, function: str) -> None:
-    with Client(worker.address, timeout=10) as client:
+    with Client(worker.address, timeout=60) as client:
         with pytest.raises(JobException, match=TOO_LARGE):
             client.do(function, str(LIMIT))
         assert "\n" not in client.submit(function, str(LIMIT)).exception().text  # type: ignore[union-attr]  # it is one
@@ -125,7 +125,7 @@ def test_a_result_over_the_limit_fails_the_job_alone(worker: Any, function: str)
 
 
 def test_a_job_over_the_limit_fails_and_the_connection_stays(worker: Any) -> None:
-    with Client(worker.address, timeout=10) as client:
+    with Client(worker.address, timeout=60) as client:
         for size in (1, 1_000, 1_000_000):
             over = client.submit("give", b"0" * (LIMIT + 1024 + size))
             with pytest.raises(JobException, match=f"JobTooLarge: .* limit of {LIMIT}"):
@@ -154,7 +154,7 @@ def test_the_output_of_a_command_over_the_limit_fails_its_job(
     program("gearman", *where, "-w", "-f", "zeros", *by_line, "--", "sh", "-c", shell)
     until(lambda: gearmand.workers_of("zeros") == 1)
     warnings: list[bytes] = []
-    with Client(gearmand.address, timeout=20) as client:
+    with Client(gearmand.address, timeout=60) as client:
         for size in (b"%d" % (LIMIT + 1), b"100000000000000"):
             with pytest.raises(JobFailed):
                 client.do("zeros", size + b"\n", on_warning=warnings.append)

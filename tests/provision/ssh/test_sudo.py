@@ -93,7 +93,7 @@ def test_an_accepted_one_is_given_to_all_at_once() -> None:
     sudo = SudoPassword()
     with sudo.offer_password("w0", None) as password:
         password()
-    together = Barrier(len(HOSTS), timeout=10)
+    together = Barrier(len(HOSTS), timeout=60)
 
     def attempt(host: str) -> None:
         with sudo.offer_password(host, None) as password:
