@@ -28,7 +28,8 @@ from provision.inventory import load as inventory
 from provision.inventory.workers import WorkerDefinition, workers
 from provision.lab.programs import Say
 from provision.pki import new_authority
-from provision.release.app import FILES, build_app, check_app, command_line, find_app
+from provision.release.app import FILES, build_app, command_line, find_app
+from provision.release.app_check import check_app
 from provision.release.app_source import App, uncommitted_files
 from provision.release.build import ROOT, target_of
 from provision.remote.local_channel import LocalChannel

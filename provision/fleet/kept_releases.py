@@ -11,7 +11,8 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.fleet.run import Run
 from provision.inventory.workers import WorkerDefinition
-from provision.release.app import app_workers, apps_of, check_app
+from provision.release.app import app_workers, apps_of
+from provision.release.app_check import check_app
 from provision.release.app_source import App
 
 

@@ -17,7 +17,8 @@ from provision.fleet.kept_releases import started_app_workers
 from provision.fleet.release_track import ReleaseTrack
 from provision.fleet.run import Run
 from provision.inventory.workers import WorkerDefinition
-from provision.release.app import FILES, check_app
+from provision.release.app import FILES
+from provision.release.app_check import check_app
 from provision.release.app_source import App
 from provision.remote.messages import Question
 from provision.resources.base import Answers

@@ -31,7 +31,8 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.schedules import SCHEDULES_QUESTION, find_schedules, place_schedules
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
-from provision.release.app import app_workers, apps_of, check_app
+from provision.release.app import app_workers, apps_of
+from provision.release.app_check import check_app
 from provision.release.app_source import App
 from provision.release.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.remote.messages import Question, Unknown

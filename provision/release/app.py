@@ -13,8 +13,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +27,7 @@ from provision.release.app_source import (
     App,
     copy_files,
     fetch_source,
+    naming_app,
     not_a_file,
     shown_name,
     source_files,
@@ -108,71 +108,6 @@ def command_line(worker: WorkerDefinition, folder: str) -> tuple[str, ...]:
     return tuple(f"{files}/{each[2:]}" if each.startswith("./") else each for each in worker.argv)
 
 
-def check_app(app: App, needing: Iterable[WorkerDefinition] = ()) -> None:
-    """Raises :class:`ToolkitError` for what is wrong whatever the host.
-
-    ``needing``: workers, whose words that begin with ./ are files of it.
-    """
-    with _named(app):
-        _check_together(app)
-    app = fetch_source(app)
-    files = source_files(app)
-    for worker in needing:
-        if not app.build:  # which may make them
-            _check_words(app, worker, files)
-    if app.python:
-        # which most commands start without
-        from provision.release.python_app import check_dependencies, require_lock
-
-        with _named(app):
-            lock = require_lock(app.name, app.source, app.lock)
-            if not app.package:
-                check_dependencies(app.name, app.wheel or app.source, lock)
-
-
-def _check_words(app: App, worker: WorkerDefinition, files: Sequence[str]) -> None:
-    for number, word in enumerate(worker.argv):
-        if not word.startswith("./"):
-            continue
-        path = app.source / word
-        name = os.path.relpath(os.path.realpath(path), os.path.realpath(app.source))
-        is_tracked = any(each == name or each.startswith(f"{name}/") for each in files)
-        if not path.exists() or (number == 0 and path.is_dir()):
-            problem = f"has no file {word}"
-        elif not is_tracked and name != ".":
-            problem = f"has a file {word} that git does not track, and that is left out: git add it"
-        elif number == 0 and not path.stat().st_mode & 0o111:
-            problem = f"has a file {word} that cannot be executed: chmod +x it"
-        else:
-            continue
-        raise ToolkitError(f"{worker.where}: worker {worker.name}: app {app.name} {problem}")
-
-
-def _check_together(app: App) -> None:
-    if app.url and not app.ref:
-        raise ToolkitError("its source is a repository elsewhere: say ref: too")
-    if not (app.wheel or app.package):
-        return
-    what = "a wheel" if app.wheel else "a package of an index"
-    for key in ("ref", "build"):
-        if getattr(app, key):
-            raise ToolkitError(f"{key}: is for files, and its source is {what}")
-    if not app.python:
-        raise ToolkitError(f"its source is {what}, which is for workers with run:")
-    if not app.lock:
-        raise ToolkitError(f"its source is {what}: say lock:, the file that locks its dependencies")
-
-
-@contextmanager
-def _named(app: App) -> Iterator[None]:
-    """Puts an app's name and place before an error's message."""
-    try:
-        yield
-    except ToolkitError as error:
-        told = type(error)(f"{app.where}: app {app.name}: {error}")
-        raise told from None
-
-
 def built_app(
     app: App, root: Path = ROOT, *, target: Target | None = None, ours: Artifact | None = None
 ) -> Artifact | None:
@@ -207,7 +142,7 @@ def _build(app: App, note: Path, root: Path, target: Target | None) -> Artifact:
         if app.python and target:
             from provision.release.python_app import add_wheels, require_lock
 
-            with _named(app):
+            with naming_app(app):
                 lock = require_lock(app.name, app.source, app.lock)
                 manifest |= add_wheels(
                     tree, lock, target, release, wheel=app.wheel, package=app.package
@@ -245,7 +180,7 @@ def _note_path(app: App, root: Path, target: Target | None, ours: Artifact | Non
     if app.python and target:
         from provision.release.python_app import require_lock
 
-        with _named(app):
+        with naming_app(app):
             lock = require_lock(app.name, app.source, app.lock)
         ours = ours or build_release(target)  # it brings gearman_py
         hashed.update(f"{target} {ours.id} {lock.name}".encode() + lock.read_bytes())

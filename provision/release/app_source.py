@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -217,6 +218,16 @@ def _git_bytes(app: App, *arguments: str) -> bytes:
 
 def _app_error(app: App, problem: str) -> ToolkitError:
     return ToolkitError(f"{app.where}: app {app.name}: {problem}")
+
+
+@contextmanager
+def naming_app(app: App) -> Iterator[None]:
+    """Puts an app's name and place before an error's message."""
+    try:
+        yield
+    except ToolkitError as error:
+        told = type(error)(f"{app.where}: app {app.name}: {error}")
+        raise told from None
 
 
 def copy_files(app: App, tree: Path) -> None:

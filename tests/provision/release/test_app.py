@@ -13,9 +13,9 @@ import pytest
 
 from provision.errors import ToolkitError
 from provision.inventory.workers import WorkerDefinition
-from provision.release import app as app_module
-from provision.release import app_source
-from provision.release.app import build_app, built_app, check_app, named_app
+from provision.release import app_check, app_source
+from provision.release.app import build_app, built_app, named_app
+from provision.release.app_check import check_app
 from provision.release.app_source import App, fetch_source, source_files, uncommitted_files
 from tests.attacks import attack
 
@@ -220,7 +220,7 @@ def test_a_repository_elsewhere_is_fetched_again_in_each_run(app: App, tmp_path:
 def test_a_source_that_is_not_there_is_told(
     app: App, tmp_path: Path, monkeypatch: Any, said: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(app_module, "fetch_source", partial(fetch_source, root=tmp_path))
+    monkeypatch.setattr(app_check, "fetch_source", partial(fetch_source, root=tmp_path))
     with pytest.raises(ToolkitError) as raised:
         check_app(replace(app, **said))
     assert message.format(source=app.source) in str(raised.value)

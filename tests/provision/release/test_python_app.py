@@ -17,7 +17,8 @@ from gearman_py import Client
 from gearman_py.testing import server
 from provision.agent.system import describe_system
 from provision.errors import HostFailed, ToolkitError
-from provision.release.app import build_app, check_app
+from provision.release.app import build_app
+from provision.release.app_check import check_app
 from provision.release.app_source import App
 from provision.release.build import Target, build_release, target_of
 from provision.remote.messages import Operation
