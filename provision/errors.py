@@ -5,11 +5,19 @@ pending · 3 a host failed · 4 unreachable, or host key or credentials refused 
 and rolled back · 6 locked by another deploy · 130 interrupted
 """
 
+from collections.abc import Iterable
+
 
 class ToolkitError(Exception):
     """What was wrong, where, and what to do, in one or a few lines. Never a traceback."""
 
     status = 1
+
+
+def raise_all(errors: Iterable[ToolkitError]) -> None:
+    """Raise all of these as one, of the kind of the first; those that say the same count once."""
+    if found := list(errors):
+        raise type(found[0])("\n".join(dict.fromkeys(map(str, found))))
 
 
 class InventoryError(ToolkitError):

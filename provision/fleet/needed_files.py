@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import HostFailed, ToolkitError, raise_all
 from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import started_app_workers
 from provision.fleet.release_track import ReleaseTrack
@@ -34,9 +34,12 @@ def refuse_missing_files(run: Run) -> None:
         questions = list(dict.fromkeys(question for each in needed for question in each.questions))
         try:
             answers = host_run.session.ask(questions) if questions else {}
-            for each in needed:
-                if problem := each.find_problem(answers):
-                    raise HostFailed(_describe(run, host_run, each, problem))
+            found = ((each, each.find_problem(answers)) for each in needed)
+            raise_all(
+                HostFailed(_describe(run, host_run, each, problem))
+                for each, problem in found
+                if problem
+            )
         except ToolkitError as error:
             run.fail(host_run.name, error)
 
@@ -94,8 +97,9 @@ def _describe(run: Run, host_run: HostRun, needed: _NeededFile, problem: str) ->
     try:
         check_app(app, [worker])
     except ToolkitError as error:
-        if problem in str(error):  # so it would with an upgrade
-            return str(error)
+        for line in str(error).splitlines():
+            if problem in line:  # so it would with an upgrade
+                return line
     track = ReleaseTrack(app.name)
     id = track.release_of(host_run.artifact)
     stays = ", which stays," if track in host_run.kept_tracks else ""

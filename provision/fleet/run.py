@@ -32,7 +32,7 @@ from provision.inventory.schedules import SCHEDULES_QUESTION, find_schedules, pl
 from provision.inventory.workers import WorkerDefinition, open_secrets
 from provision.options import Options
 from provision.release.app import app_workers, apps_of
-from provision.release.app_check import check_app
+from provision.release.app_check import check_apps
 from provision.release.app_source import App
 from provision.release.build import ON_HOSTS, Artifact, named_release, target_of
 from provision.remote.messages import Question, Unknown
@@ -176,7 +176,7 @@ class Run:
         return left_out or bool(self.options.tags)
 
     def _check_apps(self, known: Iterable[Host]) -> None:
-        """Raises :class:`ToolkitError` for a mistake in an app whose files are to be sent."""
+        """Raises :class:`ToolkitError` for mistakes in apps whose files are to be sent."""
         if self._choose is previous_release:
             return
         wanted: dict[App, list[WorkerDefinition]] = {}
@@ -184,8 +184,7 @@ class Run:
             for app, worker in app_workers(host):
                 if self._choose_release(host.name, ReleaseTrack(app.name)) is None:
                     wanted.setdefault(app, []).append(worker)
-        for app, needing in wanted.items():
-            check_app(app, dict.fromkeys(needing))
+        check_apps(wanted)
 
     def _session_with(self, host: Host) -> Session:
         if host.name not in self._sessions:

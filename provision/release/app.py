@@ -15,11 +15,11 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from provision.atomic_write import write_atomically
-from provision.errors import ToolkitError
+from provision.errors import ToolkitError, raise_all
 from provision.file_lock import file_lock
 from provision.inventory.host import Host
 from provision.inventory.workers import WorkerDefinition, workers
@@ -27,9 +27,8 @@ from provision.release.app_source import (
     App,
     copy_files,
     fetch_source,
+    find_bad_files,
     naming_app,
-    not_a_file,
-    shown_name,
     source_files,
     walk_files,
 )
@@ -226,33 +225,18 @@ def _pack_release(app: App, tar: Path, release: Path) -> None:
     """A tar whose bytes depend on names, contents, links and who may execute alone."""
     folders = (INSTALLER, "wheels") if app.python else ()
     wheels = (path for folder in folders for path in sorted((release / folder).iterdir()))
+    files = sorted(walk_files(release / FILES))
+    names = (str(path.relative_to(release / FILES)) for path in files)
+    raise_all(find_bad_files(app, release / FILES, names))
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in (
-            *sorted(release.glob("*.json")),
-            *wheels,
-            *sorted(walk_files(release / FILES)),
-        ):
+        for path in (*sorted(release.glob("*.json")), *wheels, *files):
             member = tarfile.TarInfo(str(path.relative_to(release)))
             if path.is_symlink():
                 member.type = tarfile.SYMTYPE
-                member.linkname = _link_target(app, release / FILES, path)
+                member.linkname = os.readlink(path)
                 archive.addfile(member)
-            elif path.is_file():
-                member.size = path.stat().st_size
-                member.mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
-                with path.open("rb") as content:
-                    archive.addfile(member, content)
-            else:
-                raise not_a_file(app, path.relative_to(release / FILES))
-
-
-def _link_target(app: App, tree: Path, path: Path) -> str:
-    """Of a link that leads to another file of the app: on a host all else is different."""
-    target = os.readlink(path)
-    place = PurePosixPath(os.path.normpath(path.relative_to(tree).parent / target))
-    if os.path.isabs(target) or place.parts[:1] == ("..",):
-        raise ToolkitError(
-            f"{app.where}: app {app.name}: {shown_name(path.relative_to(tree))} is a link to "
-            f"{shown_name(target)}, which is not part of the app"
-        )
-    return target
+                continue
+            member.size = path.stat().st_size
+            member.mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
+            with path.open("rb") as content:
+                archive.addfile(member, content)

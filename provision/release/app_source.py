@@ -12,14 +12,14 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gearman_py.printable import printable
-from provision.errors import ToolkitError
+from provision.errors import ToolkitError, raise_all
 from provision.file_lock import file_lock
 from provision.release.build import ON_HOSTS, ROOT
 from provision.release.build_cache import mark_used
@@ -231,14 +231,30 @@ def naming_app(app: App) -> Iterator[None]:
 
 
 def copy_files(app: App, tree: Path) -> None:
-    for name in source_files(app):
+    """Copy an app's files. Raises :class:`ToolkitError`."""
+    names = source_files(app)
+    # Links may be replaced by its build.
+    stay = (each for each in names if not (app.build and (app.source / each).is_symlink()))
+    raise_all(find_bad_files(app, app.source, stay))
+    for name in names:
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = app.source / name
-        if not (source.is_symlink() or source.is_file()):
-            raise not_a_file(app, name)
-        shutil.copy2(source, target, follow_symlinks=False)
+        shutil.copy2(app.source / name, target, follow_symlinks=False)
 
 
-def not_a_file(app: App, name: object) -> ToolkitError:
-    return _app_error(app, f"{shown_name(name)} is neither a file nor a link")
+def find_bad_files(app: App, tree: Path, names: Iterable[str]) -> Iterator[ToolkitError]:
+    """What is wrong with those of these in ``tree`` that no release can have."""
+    for name in names:
+        if problem := _find_problem(tree, name):
+            yield _app_error(app, f"{shown_name(name)} is {problem}")
+
+
+def _find_problem(tree: Path, name: str) -> str:
+    """A link must lead to another file of the app: on a host all else is different."""
+    path = tree / name
+    if not path.is_symlink():
+        return "" if path.is_file() else "neither a file nor a link"
+    target = os.readlink(path)
+    place = PurePosixPath(os.path.normpath(PurePosixPath(name).parent / target))
+    is_outside = os.path.isabs(target) or place.parts[:1] == ("..",)
+    return f"a link to {shown_name(target)}, which is not part of the app" if is_outside else ""

@@ -74,15 +74,15 @@ def check_dependencies(name: str, project: Path, lock: Path) -> None:
         return  # which speaks of such a host alone
     again = AGAIN.get(lock.name, f"`invoke lock --app {name}`")
     whose = "pyproject.toml" if project.is_dir() else project.name
+    problems = list[str]()
     for needed in _dependencies(project):
         version = locked.get(canonicalize_name(needed.name))
         if version is None:
-            problem = f"{needed.name}, which {whose} depends on, is not in it"
+            problems.append(f"{needed.name}, which {whose} depends on, is not in it")
         elif not needed.specifier.contains(version, prereleases=True):
-            problem = f"{whose} depends on {needed}, and it has {needed.name} {version}"
-        else:
-            continue
-        raise ToolkitError(f"{lock}: {problem}: {again} makes it again")
+            problems.append(f"{whose} depends on {needed}, and it has {needed.name} {version}")
+    if problems:
+        raise ToolkitError(f"{lock}: {'; '.join(problems)}: {again} makes it again")
 
 
 def _dependencies(project: Path) -> Iterator[Requirement]:

@@ -125,7 +125,7 @@ def test_functions_of_a_program_are_asked_for_where_the_job_server_still_is(
     (fleet.folder / "shop").mkdir()
     made = Artifact("shop-1", "abc", 1, tmp_path / "shop-1.tar")
     monkeypatch.setattr(desired_state, "built_app", lambda app, **_: made)
-    monkeypatch.setattr("provision.fleet.run.check_app", lambda app, workers: None)
+    monkeypatch.setattr("provision.fleet.run.check_apps", lambda apps: None)
     monkeypatch.setitem(RIGHT, "ping", b"are you there?")
     apps = "gearman_apps: {shop: {source: shop}}\n"
     code, program = "app: shop, run: shop:worker", "program: [php, /srv/a.php], functions: [shout]"

@@ -988,6 +988,15 @@ def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
     told = f"worker.yml:4: worker more: {id}, which stays, has no file ./b.php: `invoke upgrade --"
     assert told in capsys.readouterr().out
     assert set(with_app.sessions["w1"].host.processes) == serving
+    with_app.says(
+        "gearman_functions: [reverse]\ngearman_apps: {shop: {source: shop}}\ngearman_workers:\n"
+        "  more: {app: shop, command: [php, ./b.php, ./c.php, ./d.php], functions: [more]}\n"
+    )
+    assert with_app.deploy() == HostFailed.status
+    out = capsys.readouterr().out
+    assert "has no file ./b.php: `invoke upgrade --" in out
+    for name in ("c", "d"):
+        assert f"worker.yml:4: worker more: app shop has no file ./{name}.php\n" in out
 
 
 def test_what_a_worker_needs_is_looked_for_in_the_release_that_a_new_host_gets(

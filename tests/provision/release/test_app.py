@@ -15,7 +15,7 @@ from provision.errors import ToolkitError
 from provision.inventory.workers import WorkerDefinition
 from provision.release import app_check, app_source
 from provision.release.app import build_app, built_app, named_app
-from provision.release.app_check import check_app
+from provision.release.app_check import check_app, check_apps
 from provision.release.app_source import App, fetch_source, source_files, uncommitted_files
 from tests.attacks import attack
 
@@ -107,6 +107,38 @@ def test_a_worker_that_needs_a_file_which_its_app_lacks_is_told(
         check_app(app, [worker])
     assert str(raised.value).startswith(f"hosts.yml:7: worker a: app shop {problem}")
     check_app(replace(app, build=("make",)), [worker])
+
+
+def test_all_that_is_wrong_of_apps_is_told_at_once(app: App, tmp_path: Path) -> None:
+    def worker(name: str, *argv: str) -> WorkerDefinition:
+        functions, where = (name,), f"hosts.yml:{len(argv)}"
+        return WorkerDefinition(
+            name=name, kind="command", functions=functions, argv=argv, memory="", where=where
+        )
+
+    workers = [worker("a", "./no", "./no", "./nor this"), worker("b", "php", "./no")]
+    (app.source / "p").symlink_to("/etc/passwd")
+    (app.source / "q").symlink_to("../../x")
+    git(app.source, "add", "p", "q")
+    links = [
+        "hosts.yml:3: app shop: p is a link to /etc/passwd, which is not part of the app",
+        "hosts.yml:3: app shop: q is a link to ../../x, which is not part of the app",
+    ]
+    no_lock = "it has no lock of its dependencies: `invoke lock --app shop` makes one"
+    with pytest.raises(ToolkitError) as raised:
+        check_apps({replace(app, python=True): workers, App("old", tmp_path / "old"): []})
+    assert str(raised.value).splitlines() == [
+        "hosts.yml:3: worker a: app shop has no file ./no",
+        "hosts.yml:3: worker a: app shop has no file ./nor this",
+        "hosts.yml:2: worker b: app shop has no file ./no",
+        *links,
+        f"hosts.yml:3: app shop: {no_lock}",
+        f": app old: the folder {tmp_path / 'old'} does not exist",
+    ]
+    for build in ((), ("true",)):  # which may have replaced them
+        with pytest.raises(ToolkitError) as raised:
+            build_app(replace(app, build=build), tmp_path)
+        assert str(raised.value).splitlines() == links
 
 
 def test_the_id_is_of_the_content_and_nothing_is_built_twice(app: App, tmp_path: Path) -> None:

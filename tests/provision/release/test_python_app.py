@@ -208,6 +208,13 @@ def test_a_dependency_that_the_lock_does_not_have_is_refused(app: App) -> None:
             f"hosts.yml:3: app shop: {app.source}/requirements.txt: {problem}: `invoke lock --app "
             "shop` makes it again"
         )
+    project.write_text(
+        text.replace("[project]\n", '[project]\ndependencies = ["paint", "colors>=2"]\n')
+    )
+    with pytest.raises(ToolkitError) as raised:
+        check_app(app)
+    both = "is not in it; pyproject.toml depends on colors>=2, and it has colors 1.0: `invoke lock"
+    assert both in str(raised.value)
 
 
 @pytest.mark.parametrize(
