@@ -13,6 +13,7 @@ from provision.fleet.ask_all import ask_each
 from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.kept_releases import tell_given_up
 from provision.fleet.past_runs import PAST_RUNS, begun_retirement
 from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
@@ -67,6 +68,7 @@ def status(
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
+        tell_given_up(run)
         answers = ask_hosts(run)
         servers = list(asked_servers(run, answers))
         _show_queues(run, servers)

@@ -3,7 +3,8 @@
 The files of an app may have gone on since. A worker that needs them waits for an upgrade.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from provision.errors import ToolkitError
 from provision.fleet.health_check import started_workers
@@ -16,37 +17,63 @@ from provision.release.app_check import check_app
 from provision.release.app_source import App
 
 
+class _Kept(NamedTuple):
+    """A release that stays. ``here``: that of the files here, if it was built and is another."""
+
+    track: ReleaseTrack
+    id: str
+    here: str | None
+    app: App | None
+
+    def given_up(self, run: Run) -> str:
+        """What to tell if that of the files here was given up; "" if it was not."""
+        why = run.desired.bad.get(self.here or "")
+        if not why:
+            return ""
+        upgrade = f"`invoke upgrade{self.track.option}`"
+        if self.app:
+            made = f"its files as they are now make {self.here}, which was given up ({why}): mend"
+            return f"{self.id} stays; {made} them, then {upgrade}"
+        made = f"this tree's release, {self.here}, was given up ({why})"
+        return f"{self.id} stays; {made}: mend it, then {upgrade}"
+
+    def describe(self, run: Run) -> str:
+        """What an upgrade would bring, or that it would be refused."""
+        upgrade = f"`invoke upgrade{self.track.option}`"
+        if self.app and (problem := _find_mistake(run, self.app)):
+            return f"{self.id} stays; {upgrade} would be refused: {problem}"
+        made = "its files as they are now" if self.app else "this tree's"
+        told = f", {self.here}" if self.here else ", if they differ"  # their build may be gone
+        return self.given_up(run) or f"{self.id} stays; {upgrade} brings {made}{told}"
+
+
 def tell_kept_releases(run: Run) -> None:
     """That this tree's code, and an app's, is not what hosts get, where it is another."""
-    told: dict[ReleaseTrack, str] = {}
+    for kept in _find_kept(run):
+        run.report.say(kept.describe(run))
+
+
+def tell_given_up(run: Run) -> None:
+    """Where it is another because the fleet gave it up."""
+    if run.desired.bad:
+        for told in filter(None, (kept.given_up(run) for kept in _find_kept(run))):
+            run.report.say(told)
+
+
+def _find_kept(run: Run) -> Iterable[_Kept]:
+    """Hosts of several Pythons have several releases of the same code."""
+    found: dict[tuple[str, str | None], _Kept] = {}
     for host_run in run.host_runs:
-        facts = host_run.answers["host",]
-        if OWN in host_run.kept_tracks:
-            tree = run.desired.known_tree(facts)
-            if tree and tree != host_run.release:
-                told.setdefault(OWN, _describe_kept(run, OWN, host_run.release, tree))
+        facts, kept = host_run.answers["host",], host_run.kept_tracks
+        id, tree = host_run.artifact.id, run.desired.known_tree(facts) if OWN in kept else None
+        if tree and tree != id:
+            found.setdefault((id, tree), _Kept(OWN, id, tree, None))
         for app in apps_of(host_run.host).values():
-            track = ReleaseTrack(app.name)
-            if track in told or track not in host_run.kept_tracks:
-                continue
-            id, here = host_run.artifact.app(app.name).id, run.desired.known_app(app, facts)
-            if here != id:
-                told[track] = _describe_kept(run, track, id, here, app)
-    for line in told.values():
-        run.report.say(line)
-
-
-def _describe_kept(
-    run: Run, track: ReleaseTrack, id: str, here: str | None, app: App | None = None
-) -> str:
-    upgrade = f"`invoke upgrade{track.option}`"
-    if app and (problem := _find_mistake(run, app)):
-        return f"{id} stays; {upgrade} would be refused: {problem}"
-    made = "its files as they are now" if app else "this tree's"
-    if here and (why := run.desired.bad.get(here)):
-        return f"{id} stays; {made}{' make' if app else ','} {here}, which was given up ({why})"
-    told = f", {here}" if here else ", if they differ"  # the build of these may be gone
-    return f"{id} stays; {upgrade} brings {made}{told}"
+            if (track := ReleaseTrack(app.name)) in kept:
+                id, here = track.release_of(host_run.artifact), run.desired.known_app(app, facts)
+                if here != id:
+                    found.setdefault((id, here), _Kept(track, id, here, app))
+    return found.values()
 
 
 def _find_mistake(run: Run, app: App) -> str:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gearman_py import __version__
+from provision.commands import status as standing
 from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track, returned_workers
 from provision.fleet.before_change import FOLDER, NOTE
@@ -26,7 +27,7 @@ from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
 from provision.options import Options
 from provision.release import app
-from provision.release.build import ON_HOSTS, named_release
+from provision.release.build import ON_HOSTS, Artifact, named_release
 from provision.remote.messages import Answer, Operation, OperationOutcome, Question
 from provision.resources.sample_jobs import SAMPLES
 from roles import ROLES
@@ -651,6 +652,23 @@ def test_a_release_that_was_given_up_on_one_host_comes_to_no_other(
     assert fleet.upgrade(limit="w2", again=True) == 0
 
 
+def test_that_this_tree_s_release_was_given_up_is_told_where_another_stays(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = Artifact(NEW, "abc", 1, None)
+    monkeypatch.setattr(desired_state, "built_release", lambda *_, **__: tree)
+    asking: list[Callable[..., int]] = [deploy.deploy, deploy.plan]
+    for ask in asking:
+        assert ask(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
+        told = f"{OLD} stays; `invoke upgrade` brings this tree's, {NEW}\n"
+        assert capsys.readouterr().out.count(told) == 1
+    fleet.sessions["w1"].host.releases[NEW]["bad"] = "it was slow"
+    for ask in [*asking, standing.status]:
+        assert ask(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
+        told = f"\n{OLD} stays; this tree's release, {NEW}, was given up (on w1: it was slow): mend"
+        assert capsys.readouterr().out.count(f"{told} it, then `invoke upgrade`\n") == 1
+
+
 def test_a_deploy_keeps_the_release_that_was_gone_back_to(fleet: Fleet) -> None:
     assert fleet.upgrade() == 0
     assert fleet.rollback() == 0
@@ -964,9 +982,13 @@ def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
         session.fails = lambda operation, host: operation.kind == "program"
     assert with_app.move() == ROLLED_BACK
     capsys.readouterr()
-    assert with_app.deploy() == 0
-    told = rf"{first} stays; its files as they are now make shop-\w+, which was given up \(on w1: s"
-    assert re.search(told, capsys.readouterr().out)
+    told = (
+        rf"^{first} stays; its files as they are now make shop-\w+, which was given up \(on w1: s"
+    )
+    asking: list[Callable[..., int]] = [deploy.deploy, deploy.plan, standing.status]
+    for ask in asking:
+        assert ask(with_app.folder, ROLES, Options(yes=True), connect=with_app.connect) == 0
+        assert re.search(told, capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
