@@ -153,7 +153,8 @@ def _release_lines(row: dict[str, Any], of: int, before: dict[str, Any]) -> list
     late = [host for host in row["running"] if host not in row["current"]]
     marks = [f"current on {_format_hosts(row['current'], of)}"] if row["current"] else []
     marks += [f"still running on {_format_hosts(late, of)}"] if late else []
-    marks += [] if len(row["kept"]) == of else [f"kept on {_format_hosts(row['kept'], of)}"]
+    told = row["kept"] == row["current"] and len(row["kept"]) == of
+    marks += [] if told else [f"kept on {_format_hosts(row['kept'], of)}"]
     marks += ["this tree's"] if row["tree"] else []
     marks += [f"bad: {row['bad']}"] if row["bad"] else []
     return [f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()]

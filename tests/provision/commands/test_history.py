@@ -1,5 +1,6 @@
 """What hosts remember, shown: who did what, and which releases they keep."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,30 @@ def test_a_host_too_old_for_a_release_hides_nobody_elses(
 
     assert past.releases(tmp_path, Options(), connect=connect) == 0
     assert "current on all 2 hosts" in capsys.readouterr().out
+
+
+def test_each_release_is_told_with_who_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hosts.yml").write_text("worker: {hosts: {a: , b: }}")
+
+    class Blaming(Asked):
+        bad = "a: it was slow"
+
+    kept = {"a": 2, "b": 2}
+
+    def connect(host: Host) -> Session:
+        return cast(Session, Blaming([3, 11, 2], kept=kept[host.name]))
+
+    def shown() -> list[str]:
+        assert past.releases(tmp_path, Options(), connect=connect) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [re.sub(r"  [-\d]+ \d\d:\d\d  ", "  ", each) for each in lines]
+
+    bad = "; bad: a: it was slow"
+    assert shown() == [f"1-old  current on all 2 hosts{bad}", f"2-old  kept on all 2 hosts{bad}"]
+    kept["b"] = 1
+    assert shown() == [f"1-old  current on all 2 hosts{bad}", f"2-old  kept on a{bad}"]
 
 
 def test_a_run_has_the_changes_of_all_its_hosts(
