@@ -33,8 +33,8 @@ enum { /* packets */
     X(peer, turns) X(peer, waiting) X(peer, woken)                                               \
     X(queues, _function_first) X(queues, _leaving) X(queues, _number) X(queues, _prefix)         \
     X(queues, _rotate) X(queues, _time_limits) X(queues, _unserved) X(queues, _wakeup)           \
-    X(queues, choosy) X(queues, counts) X(queues, durable) X(queues, full) X(queues, functions)  \
-    X(queues, jobs) X(queues, lease) X(queues, loaded) X(queues, next_event)                     \
+    X(queues, choosy) X(queues, closed) X(queues, counts) X(queues, durable) X(queues, full)     \
+    X(queues, functions) X(queues, jobs) X(queues, lease) X(queues, loaded) X(queues, next_event)                     \
     X(queues, progress) X(queues, results) X(queues, turn) X(queues, uniques)                    \
     X(table, _count) X(table, _pages)                                                            \
     X(counts, accepted) X(counts, runs) X(counts, waits)                                         \
@@ -376,7 +376,7 @@ submit(Turn *turn, PyObject *const *arguments, int priority, int background)
     Py_ssize_t number = PyLong_AsSsize_t(SLOT(queues, queues__number));
     if (PyBytes_GET_SIZE(arguments[0]) > MAX_ARGUMENT || size > MAX_UNIQUE || number < 0 ||
         (size == 1 && *PyBytes_AS_STRING(unique) == '-') || queue == EMPTY ||
-        SLOT(queues, queues_full) != Py_False ||
+        SLOT(queues, queues_full) != Py_False || SLOT(queues, queues_closed) != Py_False ||
         PyList_GET_ITEM(SLOT(function, function_limits), priority) != zero) {
         return PyErr_Occurred() ? FAILED : DECLINED;
     }

@@ -106,6 +106,8 @@ def accept(
     stored = background and queues.durable
     if stored and queues.changes.refusal:
         return _refuse_job(broker, peer, counts.NOT_STORED, b"QUEUE_ERROR", queues.changes.refusal)
+    if queues.closed and broker.stopping and not stored and (background or not peer.resubmits):
+        return _refuse_job(broker, peer, counts.STOPPING, *_IS_STOPPING)
     if reducer:
         job = ReduceJob(function, unique, workload, priority, background, reducer)
     else:
@@ -124,6 +126,8 @@ def accept(
 
 _QUEUE_IS_FULL = b"QUEUE_ERROR", b"Job queue is full"
 _NO_MEMORY = b"QUEUE_ERROR", b"The job server has no memory left for new jobs"
+# Who can, submits a foreground job elsewhere: it is given back (see returning).
+_IS_STOPPING = b"QUEUE_ERROR", b"The job server is stopping"
 
 
 def _refuse_large(broker: Rules, peer: Peer, what: bytes) -> None:

@@ -41,6 +41,7 @@ INVALID = "invalid"
 FUNCTIONS_FULL = "functions"
 QUEUE_FULL = "queue_full"
 MEMORY = "memory"
+STOPPING = "stopping"
 
 
 class Tally(dict[str, int]):

@@ -50,8 +50,8 @@ class Rules:
     ``on_change`` is called with each text command that changed something.
     ``time_of_day``: seconds since 1970, for records of what happened. ``next_run``: see NextRun.
     ``describe`` says what else the server is, ``name_peer`` who a peer is. ``mover``: an operator
-    moves jobs. ``draining``: clients are to leave for other servers; if an operator, until that
-    one has left. ``dirty`` has the peers with something to send.
+    moves jobs. ``stopping``: none is given out any more. ``draining``: clients are to leave; if an
+    operator, until that one has left. ``dirty`` has the peers with something to send.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Rules:
         self.name_peer: Callable[[Peer], str] = lambda peer: peer.address
         self.mover: Peer | None = None
         self.draining: Peer | bool = False
-        self.drain_began = 0.0
+        self.drain_began, self.stopping = 0.0, False
         self.on_drain: Callable[[], object] = lambda: None
         self._job_retries = job_retries
         self._exceptions = exceptions
@@ -264,7 +264,7 @@ class Rules:
 
     def close(self) -> None:
         """Stop assigning jobs for good."""
-        self.mover = None
+        self.mover, self.stopping = None, True
         self.queues.close()
 
     # What the handlers do.

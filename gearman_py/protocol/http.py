@@ -22,6 +22,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"(?:/|https?://)[\x21-\x7e\x80-\xff]*", re.IGNORECASE)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-9]*)?")
 _LENGTH = re.compile(r"[0-9]{1,19}")
+_QUALITY = re.compile(r"q=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER_END = re.compile(rb"\r\n\r\n")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -59,6 +60,21 @@ class Request:
         """The name of the function: the decoded path of the target, without a query."""
         target = re.sub(r"^https?://[^/?]*", "", self.target, flags=re.IGNORECASE)
         return unquote_to_bytes(target.partition("?")[0].lstrip("/"))
+
+
+def accepted_quality(accept: str, kind: str) -> float:
+    """How welcome a media type is by a header Accept: 0 (not at all) to 1.
+
+    That is the quality of the most specific range that it is in (RFC 9110, 12.5.1).
+    """
+    qualities: dict[str, float] = {}
+    for element in accept.lower().split(","):
+        name, *parameters = (word.strip() for word in element.split(";"))
+        given = [word[2:] for word in parameters if _QUALITY.fullmatch(word)]
+        quality = float(given[0]) if given else 1.0
+        qualities[name] = max(quality, qualities.get(name, 0.0))
+    ranges = kind, f"{kind.partition('/')[0]}/*", "*/*"
+    return next((qualities[each] for each in ranges if each in qualities), 0.0)
 
 
 def is_of_another_site(headers: Mapping[str, str]) -> bool:
@@ -305,7 +321,7 @@ def _parse_headers(fields: list[str]) -> dict[str, str]:
             raise _bad_request(f"two lines of {key}")
         if key == "content-length" and headers.get(key, value) != value:
             raise _bad_request("two values of Content-Length")
-        if key in ("transfer-encoding", "connection") and key in headers:
+        if key in ("transfer-encoding", "connection", "accept") and key in headers:
             value = f"{headers[key]}, {value}"
         headers[key] = value
     return headers

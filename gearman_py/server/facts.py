@@ -1,8 +1,8 @@
 """What a job server says about itself in answer to the text command server."""
 
+from gearman_py.server.health import find_problem
 from gearman_py.server.listener import Listener
 from gearman_py.server.memory import resident_bytes
-from gearman_py.server.metrics_table import problem
 from gearman_py.server.process_usage import cpu_seconds, start_time
 from gearman_py.server.settings import Settings
 
@@ -21,7 +21,7 @@ def describe_server(listener: Listener, settings: Settings) -> dict[str, str]:
         "connections": str(len(listener.connections)),
         "store": settings.queue_type.lower() if writer else "memory",
         "tls": "1" if settings.ssl else "0",
-        "refuses": problem(listener),
+        "refuses": find_problem(listener),
         "moving": f"{listener.broker.mover is not None:d}",
     }
     if writer is not None:

@@ -6,11 +6,18 @@ from http import HTTPStatus
 from typing import cast
 
 from gearman_py import __version__
-from gearman_py.protocol.http import Reader, Refused, Request, answer, answer_head
+from gearman_py.protocol.http import (
+    Reader,
+    Refused,
+    Request,
+    accepted_quality,
+    answer,
+    answer_head,
+)
 from gearman_py.server import process_usage
+from gearman_py.server.health import find_problem
 from gearman_py.server.listener import Listener
 from gearman_py.server.metrics import OPENMETRICS, TEXT, collect, render
-from gearman_py.server.metrics_table import problem
 
 MAX_CONNECTIONS = 16  # scrapers are few, and a response may take some megabytes
 READ_TIMEOUT = 60.0  # seconds for a request to arrive, or its response to be read
@@ -39,11 +46,11 @@ class MetricsPages:
         if request.method not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, [PAGES], PLAIN
         if request.name == b"metrics":
-            openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+            openmetrics = _prefers_openmetrics(request.headers.get("accept", ""))
             kind = OPENMETRICS if openmetrics else TEXT
             return HTTPStatus.OK, await self._snapshot(openmetrics), kind
         if request.name == b"healthz":
-            why = problem(self._listener)
+            why = find_problem(self._listener)
             status = HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK
             return status, [f"{why or 'ok'}\n".encode()], PLAIN
         return HTTPStatus.NOT_FOUND, [PAGES], PLAIN
@@ -61,6 +68,13 @@ class MetricsPages:
                     await asyncio.sleep(0)  # jobs are served meanwhile
                 self._snapshots[openmetrics] = since, parts
         return parts
+
+
+def _prefers_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics is more welcome than text, or as welcome and named."""
+    name = OPENMETRICS.partition(";")[0]
+    wanted, text = accepted_quality(accept, name), accepted_quality(accept, "text/plain")
+    return wanted > text or (wanted == text > 0 and name in accept.lower())
 
 
 class MetricsConnection(asyncio.Protocol):

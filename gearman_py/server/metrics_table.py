@@ -11,6 +11,7 @@ from gearman_py.broker import counts
 from gearman_py.broker.state import Function
 from gearman_py.exposition import Sample, Value
 from gearman_py.server import counts as server_counts
+from gearman_py.server.health import find_problem
 from gearman_py.server.kept_metrics import KEPT_METRICS
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import (
@@ -52,6 +53,7 @@ def _refusals(listener: Listener) -> list[Sample]:
         counts.MEMORY,
         counts.FUNCTIONS_FULL,
         counts.NOT_STORED,
+        counts.STOPPING,
         counts.TOO_LARGE,
         counts.INVALID,
     )
@@ -80,19 +82,6 @@ def _received_bytes(listener: Listener) -> int:
 def _sent_bytes(listener: Listener) -> int:
     connections = listener.connections.values()
     return listener.counts.sent_before + sum(each.peer.sent for each in connections)
-
-
-def problem(listener: Listener) -> str:
-    """Why the job server takes no new jobs; empty when it does."""
-    queues = listener.broker.queues
-    writer = listener.store_writer
-    if writer is not None and (writer.broken or writer.refusing):
-        return f"background jobs cannot be stored: {writer.why}"
-    if queues.closed and listener.broker.mover is None:
-        return "the job server is stopping"
-    if queues.full:
-        return "the limit of memory is reached (--max-memory)"
-    return ""
 
 
 METRICS = (
@@ -157,8 +146,8 @@ METRICS = (
     per_server(
         "gearman_accepting_jobs",
         "gauge",
-        "1: new jobs are taken; 0: they are refused, see /healthz.",
-        lambda listener: not problem(listener),
+        "1: new jobs are taken; 0: they, or new connections, are refused, see /healthz.",
+        lambda listener: not find_problem(listener),
     ),
     Metric(
         "gearman_job_oldest_waiting_seconds",
@@ -261,7 +250,8 @@ METRICS = (
         "gearman_jobs_refused_total",
         "counter",
         "Submissions that were refused: queue_full (maxqueue), memory (--max-memory), functions "
-        "(too many), store (it could not be stored), too_large, invalid.",
+        "(too many), store (nothing can be stored), stopping (the job server is), too_large, "
+        "invalid.",
         ("reason",),
         _refusals,
     ),

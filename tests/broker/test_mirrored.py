@@ -65,7 +65,7 @@ NOT_MIRRORED = {
     },
     "queues": {
         *("_due", "_foreign_handles", "_unused", "_withheld", "adopted", "changes"),
-        *("closed", "demand", "failed", "lease_over", "restrictions", "schedules"),  # see choosy
+        *("demand", "failed", "lease_over", "restrictions", "schedules"),  # see choosy
     },
     "table": set[str](),
     "counts": {"name", "submitters"},

@@ -62,9 +62,11 @@ def test_drain_signal_refuses_newcomers_and_ends_after_the_last_job(
 
 
 def test_a_server_told_to_stop_lets_running_jobs_end_and_gives_out_no_other(
-    start: Start, connect: Connect
+    start: Start, connect: Connect, tmp_path: Path
 ) -> None:
-    server = start("--drain-timeout", "10")
+    server = start(
+        *("--drain-timeout", "10", "-q", "sqlite", "--queue-file", str(tmp_path / "queue"))
+    )
     address = server.listening()
     client, worker, sleeper = connect(address), connect(address), connect(address)
     worker.say(Packet.CAN_DO, b"f")

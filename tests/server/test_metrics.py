@@ -247,6 +247,29 @@ def test_openmetrics_are_sent_to_who_asks_for_them(start: Start) -> None:
     assert {"gearman_up", "process_cpu_seconds"} <= names
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.4,*/*;q=0.2",
+            OPENMETRICS,
+        ),
+        ("text/plain;q=0.4, Application/OpenMetrics-Text ; Q=0.5", OPENMETRICS),
+        ("application/*", OPENMETRICS),
+        ("application/openmetrics-text, text/plain", OPENMETRICS),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=0.000,*/*", TEXT),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.4", TEXT),
+        ("application/*;q=0.5, application/openmetrics-text;q=0, text/*;q=0.1", TEXT),
+        ("*/*", TEXT),
+        ("", TEXT),
+    ],
+)
+def test_the_format_is_the_more_welcome_one(start: Start, accept: str, kind: str) -> None:
+    _, port = with_metrics(start)
+    assert get(port, Accept=accept)[:2] == (200, kind)
+
+
 @pytest.mark.interop
 def test_promtool_finds_nothing_to_say(start: Start) -> None:
     if not (promtool := shutil.which("promtool")):
@@ -267,14 +290,6 @@ def test_health_says_why_no_jobs_are_taken(start: Start, connect: Connect) -> No
     await_true(lambda: get(port, "/healthz")[0] == 503)
     assert get(port, "/healthz")[2] == "the limit of memory is reached (--max-memory)\n"
     assert values(get(port)[2])["gearman_accepting_jobs",] == 0
-    draining, port = with_metrics(start, "--drain-timeout", "60")
-    worker = connect(draining.listening())
-    worker.say(Packet.CAN_DO, b"f")
-    worker.ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")
-    assert worker.ask(Packet.GRAB_JOB)[0] == "JOB_ASSIGN"
-    draining.process.terminate()
-    await_true(lambda: get(port, "/healthz")[0] == 503)
-    assert get(port, "/healthz")[2] == "the job server is stopping\n"
 
 
 @pytest.mark.slow
