@@ -20,6 +20,7 @@ from provision.commands.status import ask_hosts, asked_servers, find_standing
 from provision.errors import ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.desired_state import Roles
+from provision.fleet.past_runs import PAST_RUNS, ended_retirement
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
 from provision.options import Options
@@ -34,6 +35,7 @@ class HostState:
     pending: int | None = None  # None: it could not be planned
     wrong: str = ""  # "" for nothing
     drained: bool = False
+    retired: bool = False  # and still in the inventory
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,14 @@ def _ask_hosts(
         planned = {
             each.name: len(each.plan.changes) for each in run.host_runs if not each.plan.problems
         }
+        retired = {e.name for e in run.host_runs if ended_retirement(e.answers[PAST_RUNS])}
         return [
             HostState(
                 host.name,
                 planned.get(host.name),
                 failed.get(host.name, ""),
                 drained=DRAINED in host.groups,
+                retired=host.name in retired,
             )
             for host in run.inventory.hosts
         ]
@@ -133,17 +137,23 @@ def _is_down(unit: Mapping[str, Any]) -> bool:
 
 def _judge(states: Sequence[HostState]) -> tuple[CheckStatus, str]:
     wrong = [(each.host, _one_line(each.wrong)) for each in states if each.wrong]
-    due = [(each.host, each.pending) for each in states if each.pending]
+    due = [each for each in states if each.pending]
     status = CheckStatus.WARNING if due else CheckStatus.OK
     if wrong:
         status = CheckStatus.CRITICAL
     found = [text if text.startswith(f"{host}: ") else f"{host}: {text}" for host, text in wrong]
-    found += [f"{host}: {format_count(count, 'change')} pending" for host, count in due]
+    found += [f"{each.host}: {_describe_pending(each)}" for each in due]
     text = "; ".join(found) or f"{format_count(len(states), 'host')} as wanted"
     if drained := [each.host for each in states if each.drained]:
         text += f" (drained: {', '.join(drained)})"
-    figures = f"pending={sum(count for _, count in due)};0;;0 failed={len(wrong)};;0;0"
+    figures = f"pending={sum(each.pending or 0 for each in due)};0;;0 failed={len(wrong)};;0;0"
     return status, f"{text} | {figures}"
+
+
+def _describe_pending(state: HostState) -> str:
+    if state.retired:
+        return "retired, but still in the inventory"
+    return f"{format_count(state.pending or 0, 'change')} pending"
 
 
 def _one_line(text: str) -> str:

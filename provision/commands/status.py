@@ -10,11 +10,10 @@ from typing import NamedTuple
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import ask_each
-from provision.fleet.deploy import DEFAULT
+from provision.fleet.deploy import DEFAULT, tell_retirements
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import tell_given_up
-from provision.fleet.past_runs import PAST_RUNS, begun_retirement
 from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import DRAINED
@@ -82,8 +81,7 @@ def status(
                 run.report.say(
                     f"{host_run.name}: drained; `invoke undrain {host_run.name}` ends it"
                 )
-            if told := begun_retirement(host_run.name, host_run.answers[PAST_RUNS]):
-                run.report.say(f"{host_run.name}: {told}")
+        tell_retirements(run)
         _tell_unknown_workers(run, servers, answers)
         if others := run.inventory.others:
             names = fold_names([each.name for each in others])

@@ -105,8 +105,10 @@ def _examine_host(
     known = answers["host",]
     tree = None if isinstance(known, Unknown) else desired.known_tree(known)
     facts = HostFacts(host, resources, answers, clock, tree, servers)
-    begun = [Finding(host.name, "warn", "retirement", facts.retirement)] if facts.retirement else []
-    return [login, *begun, *checks.run_rules(facts)], facts
+    told = facts.retirement or facts.departure
+    leaves = [Finding(host.name, "warn", "retirement", told)] if told else []
+    rules = () if facts.departure else checks.run_rules(facts)  # it is meant to have nothing
+    return [login, *leaves, *rules], facts
 
 
 def _find_unknown_workers(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from provision.fleet.past_runs import PAST_RUNS, begun_retirement
+from provision.fleet.past_runs import PAST_RUNS, begun_retirement, ended_retirement
 from provision.inventory.host import Host
 from provision.remote.messages import Unknown
 from provision.resources.base import Answers, Resource
@@ -43,6 +43,12 @@ class HostFacts:
         """That its retirement was begun and did not end; "" if that is not so, or not known."""
         past = self.answers.get(PAST_RUNS)
         return begun_retirement(self.host.name, past) if isinstance(past, list) else ""
+
+    @property
+    def departure(self) -> str:
+        """That it was retired and is still in the inventory; "" if not so, or not known."""
+        past = self.answers.get(PAST_RUNS)
+        return ended_retirement(past) if isinstance(past, list) else ""
 
     def known_answer(self, *question: str) -> Any:
         """An answer. Raises :class:`Unanswered`."""

@@ -36,7 +36,13 @@ from provision.fleet.host_run import HostRun
 from provision.fleet.kept_releases import tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
 from provision.fleet.needed_files import refuse_missing_files
-from provision.fleet.past_runs import BEGUN, PAST_RUNS, begun_retirement, interrupted_deploy
+from provision.fleet.past_runs import (
+    BEGUN,
+    PAST_RUNS,
+    begun_retirement,
+    ended_retirement,
+    interrupted_deploy,
+)
 from provision.fleet.returned_workers import awaiting_workers
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
@@ -92,7 +98,7 @@ def _show_plan(run: Run) -> int | None:
     refuse_missing_files(run)
     tell_kept_releases(run)
     _tell_drained(run)
-    _tell_retirements(run)
+    tell_retirements(run)
     refuse_left_servers(run)
     run.report.recap(run.seconds)
     return None if run.pending else run.status
@@ -125,9 +131,12 @@ def _tell_drained(run: Run) -> None:
         run.report.say(f"{fold_names(names)}: drained, and stays so (`invoke undrain`)")
 
 
-def _tell_retirements(run: Run) -> None:
+def tell_retirements(run: Run) -> None:
+    """Of hosts that were to leave, or have left, and that this run does not take out."""
     for host_run in run.host_runs:
-        if told := begun_retirement(host_run.name, host_run.answers[PAST_RUNS]):
+        past = host_run.answers[PAST_RUNS]
+        told = begun_retirement(host_run.name, past) or ended_retirement(past)
+        if told and host_run.name not in run.leaving:
             run.report.say(f"{host_run.name}: {told}")
 
 

@@ -75,6 +75,17 @@ def begun_retirement(host: str, past: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
+def ended_retirement(past: Sequence[Mapping[str, Any]]) -> str:
+    """That the last run took a host out of the fleet, and what to do; "" if that is not so."""
+    last = past[-1] if past else {}
+    if RETIRES not in last or last.get("result") != "ok":
+        return ""
+    return (
+        f"it was retired at {format_moment(last['at'])} by {last.get('who')}: delete it from the "
+        "inventory, or `invoke deploy` installs it again"
+    )
+
+
 def is_retiring(host_run: HostRun) -> bool:
     """Whether a retirement of the host was begun, and neither finished nor taken back."""
     return bool(begun_retirement(host_run.name, host_run.answers[PAST_RUNS]))

@@ -2,7 +2,8 @@
 
 Workers go before job servers. When a job server leaves and others stay, all hosts are deployed
 first, so that none knows it any more; then its jobs move to the others. What is left to remove is
-asked of the host, so a run that was interrupted is finished by the same command.
+asked of the host, so a run that was interrupted is finished by the same command. The last job
+server does not leave before those that need it.
 """
 
 import re
@@ -13,9 +14,10 @@ from pathlib import Path
 from provision.errors import InventoryError, ToolkitError
 from provision.fleet import pool as hosts
 from provision.fleet.begin import begin_changes
-from provision.fleet.deploy import change_hosts
+from provision.fleet.deploy import change_hosts, tell_retirements
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.left_behind import refuse_last_server, tell_unserved
 from provision.fleet.past_runs import BEGUN
 from provision.fleet.run import Connect, Run
 from provision.inventory import load as inventory
@@ -39,6 +41,7 @@ class Retirement(Run):
         except InventoryError as error:
             raise InventoryError(re.sub("^--limit", "retire", str(error))) from None
         self.leaving = {host.name for host in found.hosts}
+        self.leaving_hosts = found.hosts  # with their groups
         everyone = tuple(map(self._without_parts, found.everyone))
         changed = replace(found, everyone=everyone)
         servers = any(SERVERS in host.groups for host in found.hosts)
@@ -86,8 +89,12 @@ def retire(
 
         def prepare() -> int | None:
             run.plan_hosts()
+            refused = refuse_last_server(run)
+            if not refused:
+                tell_unserved(run, run.leaving_hosts)
+            tell_retirements(run)
             run.report.recap(run.seconds)
-            return None if run.pending else run.status
+            return None if run.pending and not refused else run.status
 
         status = begin_changes(run, "Retire", prepare)
         if status is None:
@@ -104,8 +111,6 @@ def retire(
         ]
         if gone:
             _tell_gone(run, gone)
-        if not run.moves_jobs and any(LEAVING_SERVER in each.host.groups for each in gone):
-            run.report.say("then deploy: workers and clients still know its job server")
         return run.status
 
 
@@ -121,3 +126,5 @@ def _tell_gone(run: Run, gone: Sequence[HostRun]) -> None:
     nothing, them = ("nothing else" if stays else "nothing"), ("them" if len(gone) > 1 else "it")
     listed = fold_names([each.name for each in gone])
     run.report.say(f"{nothing} of ours is left on {listed}: delete {them} from the inventory")
+    if len(gone) == len(run.inventory.everyone):
+        run.report.say("no host of this inventory has Gearman any more")

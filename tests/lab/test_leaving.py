@@ -122,9 +122,14 @@ def test_hosts_change_their_part_and_retire(lab: ModuleType, fleet: Fleet) -> No
     worker.add_function("kept", lambda job: done.append(job.workload))
     worker.work()
     assert len(done) == 3
+    last = fleet.invoke("retire", "server1,client1", "--yes")
+    assert last.status == 3
+    assert "server1  failed  it is the last job server, and worker1 would have none" in last.said
+    fleet.group(job_server="server1", worker="client1")
     for _ in range(2):
         ended = fleet.invoke("retire", "server1,client1", "--yes")
         assert ended.status == 0, ended.said
     for host in ("server1", "client1"):
         assert root(lab, host, LEFT).split() == []
-    assert re.search(r"server1, client1: \S+ -> none, .* ok", fleet.invoke("history").said)
+    assert re.search(r"all 2 hosts: \S+ -> none, .* ok", fleet.invoke("history").said)
+    assert "server1: it was retired at" in fleet.invoke("status").said

@@ -796,6 +796,77 @@ def test_a_host_that_retires_keeps_its_history_alone(
     assert "nothing to change" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("names", ["job", "job,worker"])
+def test_the_last_job_server_does_not_retire_before_those_that_need_it(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], names: str
+) -> None:
+    assert fleet.deploy() == 0
+    changed = fleet.changed()
+    capsys.readouterr()
+    assert retire(fleet, names) == HostFailed.status
+    said = capsys.readouterr().out
+    them = "client" if "worker" in names else "worker, client"
+    told = rf"^job +failed  it is the last job server, and {them} would have none: put an"
+    assert re.search(told, said, re.MULTILINE)
+    assert f"`invoke retire {names},{them.replace(' ', '')}`" in said
+    assert fleet.changed() == changed
+    assert retire(fleet, "job,worker,client") == 0
+    said = capsys.readouterr().out
+    assert "then deploy" not in said
+    assert said.endswith("no host of this inventory has Gearman any more\n")
+
+
+def test_the_last_job_server_that_is_not_drained_does_not_retire(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fleet.folder / "job2.yml").write_text(
+        "all: {children: {job_server: {hosts: {job2: {ansible_host: 198.18.10.9}}}}}"
+    )
+    fleet.sessions["job2"] = FakeSession(FakeHost())
+    assert fleet.deploy() == 0
+    options = Options(yes=True)
+    assert draining.drain(fleet.folder, ROLES, options, "job2", connect=fleet.connect) == 0
+    assert retire(fleet, "job") == HostFailed.status
+    told = "it is the last job server that is not drained: `invoke undrain job2` first"
+    assert told in capsys.readouterr().out
+    assert retire(fleet, "job2") == 0
+
+
+def test_a_retirement_tells_which_functions_it_leaves_without_a_worker(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.add_worker("worker2")
+    assert fleet.deploy() == 0
+    assert retire(fleet, "worker2") == 0
+    assert "no other host" not in capsys.readouterr().out
+    (fleet.folder / "worker2.yml").unlink()
+    assert retire(fleet, "worker") == 0
+    told = "! no other host of the inventory has a worker for resize, reverse, wc: jobs for them "
+    assert told in capsys.readouterr().out
+    assert retire(fleet, "worker") == 0
+    assert "no other host" not in capsys.readouterr().out, "nothing is left to retire"
+
+
+def test_a_retired_host_that_is_still_in_the_inventory_is_told(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fleet.deploy() == 0
+    assert retire(fleet, "worker") == 0
+    told = re.compile("^worker: it was retired at .* by .*: delete it from the inv", re.MULTILINE)
+    capsys.readouterr()
+    assert fleet.plan() == begin.CHANGES_PENDING
+    assert told.search(capsys.readouterr().out)
+    standing.status(fleet.folder, ROLES, Options(), connect=fleet.connect)
+    assert told.search(capsys.readouterr().out)
+    options = Options(quiet=True)
+    _, line = check(str(fleet.folder), ROLES, options, connect=fleet.connect)
+    assert "worker: retired, but still in the inventory" in line
+    assert fleet.deploy() == 0
+    assert told.search(capsys.readouterr().out)
+    assert fleet.plan() == 0
+    assert not told.search(capsys.readouterr().out), "it was deployed to"
+
+
 def test_a_retirement_tells_of_an_account_that_stays(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
