@@ -13,7 +13,10 @@ from gearman_py.admin.client import AdminClient
 from gearman_py.cli.top import SERVER_TIMEOUT, ask_server
 from gearman_py.errors import GearmanError
 from gearman_py.net.servers import ServerAddress
-from gearman_py.printable import printable
+from gearman_py.printable import printable, shorten
+
+MAX_TEXT = 3000  # bytes of findings: Nagios reads 8 KiB, with the figures
+MAX_FINDING = 300  # characters
 
 
 class CheckStatus(IntEnum):
@@ -26,10 +29,11 @@ class CheckStatus(IntEnum):
 
 
 class ServerFinding(NamedTuple):
-    """Something that is wrong."""
+    """Something that is wrong; with ``waiting`` jobs of a function, if it is that."""
 
     status: CheckStatus
     text: str
+    waiting: int | None = None
 
 
 def check_servers(
@@ -54,14 +58,31 @@ def check_servers(
             functions[row.name] = join_stats(known, row) if known else row
     judged = (_check_function(row, warning, critical) for row in functions.values())
     findings += filter(None, judged)
-    findings.sort(key=lambda finding: -finding.status)
+    findings.sort(key=_rank)
     status = findings[0].status if findings else CheckStatus.OK
-    text = "; ".join(finding.text for finding in findings) or _summary(servers, functions)
+    text = join_findings([each.text for each in findings]) or _summary(servers, functions)
     figures = _figures(functions.values(), warning, critical)
-    return (
-        status,
-        f"GEARMAN {status.name} - {printable(text, keep='').replace('|', '/')} | {figures}",
-    )
+    return status, f"GEARMAN {status.name} - {text} | {figures}"
+
+
+def _rank(finding: ServerFinding) -> tuple[int, bool, int]:
+    """What is worst comes first: by status, servers before functions, the longest queue first."""
+    return -finding.status, finding.waiting is not None, -(finding.waiting or 0)
+
+
+def join_findings(texts: Sequence[str], separator: str = "; ") -> str:
+    """The first ones and how many more there are, as much as a plugin may print in one line;
+    without what a terminal or the format of plugins would take for its own.
+    """
+    shown: list[str] = []
+    room = MAX_TEXT
+    for text in texts:
+        shown.append(shorten(printable(text, keep="").replace("|", "/"), MAX_FINDING))
+        room -= len((shown[-1] + separator).encode(errors="replace"))
+        if room < 0:
+            shown[-1] = f"and {len(texts) - len(shown) + 1:,} more"
+            break
+    return separator.join(shown)
 
 
 def _ask_refusal(server: ServerAddress) -> str:
@@ -79,17 +100,19 @@ def _check_function(
 ) -> ServerFinding | None:
     wait = "1 job waits" if row.waiting == 1 else f"{row.waiting} jobs wait"
     if row.waiting and not row.workers:
-        return ServerFinding(CheckStatus.CRITICAL, f"{row.name}: {wait} and no worker does it")
+        text = f"{row.name}: {wait} and no worker does it"
+        return ServerFinding(CheckStatus.CRITICAL, text, row.waiting)
     for status, limit in ((CheckStatus.CRITICAL, critical), (CheckStatus.WARNING, warning)):
         if limit is not None and row.waiting > limit:
-            return ServerFinding(status, f"{row.name}: {wait} (limit {limit})")
+            return ServerFinding(status, f"{row.name}: {wait} (limit {limit})", row.waiting)
     return None
 
 
 def _summary(servers: Sequence[ServerAddress], functions: dict[str, FunctionStats]) -> str:
     jobs = sum(row.waiting for row in functions.values())
     words = "1 job server" if len(servers) == 1 else f"{len(servers)} job servers"
-    return f"{words}, {len(functions)} functions, {jobs} jobs wait"
+    known = "1 function" if len(functions) == 1 else f"{len(functions)} functions"
+    return f"{words}, {known}, {'1 job waits' if jobs == 1 else f'{jobs} jobs wait'}"
 
 
 def _figures(rows: Collection[FunctionStats], warning: int | None, critical: int | None) -> str:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gearman_py.cli.check import CheckStatus
+from gearman_py.cli.check import CheckStatus, join_findings
 from gearman_py.exposition import Sample, render_family
-from gearman_py.printable import printable
 from provision.atomic_write import write_atomically
 from provision.cli import inventory_path
 from provision.commands.status import ask_hosts, asked_servers, find_standing
@@ -143,9 +142,9 @@ def _judge(states: Sequence[HostState]) -> tuple[CheckStatus, str]:
         status = CheckStatus.CRITICAL
     found = [text if text.startswith(f"{host}: ") else f"{host}: {text}" for host, text in wrong]
     found += [f"{each.host}: {_describe_pending(each)}" for each in due]
-    text = "; ".join(found) or f"{format_count(len(states), 'host')} as wanted"
+    text = join_findings(found) or f"{format_count(len(states), 'host')} as wanted"
     if drained := [each.host for each in states if each.drained]:
-        text += f" (drained: {', '.join(drained)})"
+        text += f" (drained: {join_findings(drained, ', ')})"
     figures = f"pending={sum(each.pending or 0 for each in due)};0;;0 failed={len(wrong)};;0;0"
     return status, f"{text} | {figures}"
 
@@ -157,8 +156,8 @@ def _describe_pending(state: HostState) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Its first line, without what a terminal or the plugin's format would take for its own."""
-    return printable(text.splitlines()[0], keep="").replace("|", "/")
+    """Its first line, as a plugin may print it."""
+    return join_findings([text.splitlines()[0]])
 
 
 def _write_metrics(path: Path, states: Sequence[HostState]) -> None:

@@ -13,7 +13,7 @@ from gearman_py.protocol.packets import Packet
 from tests.job_servers import GearmandProcess
 from tests.peer import Peer
 from tests.ports import reserve_port
-from tests.waiting import await_true
+from tests.waiting import LIMIT, await_true
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -59,6 +59,33 @@ def test_a_server_that_refuses_jobs_is_critical(tmp_path: Path, run: Run) -> Non
         await_true(lambda: check(run, "-h", where)[0] == 2)
         why = "refuses jobs: the limit of memory is reached (--max-memory)"
         assert check(run, "-h", where)[1] == f"GEARMAN CRITICAL - {where} {why}"
+
+
+def test_a_line_about_very_many_functions_is_bounded(gearmand: Any, run: Run) -> None:
+    """It names the worst, and tells how many more there are."""
+    host, _, port = gearmand.address.rpartition(":")
+    client = Peer((host, int(port)))
+    with client.socket:
+        for number in range(3000):
+            client.say(Packet.SUBMIT_JOB_BG, b"function-%04d|\xc3\xa9" % number, b"", b"")
+        for name in (b"worst", b"worst", b"w" * 2000):
+            client.say(Packet.SUBMIT_JOB_BG, name, b"", b"")
+        client.socket.settimeout(LIMIT)
+        for _ in range(3003):
+            client.hear()
+    dead = f"127.0.0.1:{reserve_port()}"
+    status, text, figures = check(run, "-h", gearmand.address, "-h", dead)
+    assert status == 2
+    parts = text.split("; ")
+    waits = "1 job waits and no worker does it"
+    assert parts[0] == f"GEARMAN CRITICAL - {dead}: Connection refused"
+    assert parts[1] == "worst: 2 jobs wait and no worker does it"
+    assert parts[2] == f"function-0000/\xe9: {waits}"
+    shown = len(parts) - 1
+    assert parts[-1] == f"and {3003 - shown:,} more"
+    assert shown > 20
+    assert len(f"{text} | {figures}".encode()) < 4096
+    assert "waiting=3003;" in figures
 
 
 def test_a_server_that_does_not_answer_is_critical(gearmand: Any, run: Run) -> None:
