@@ -66,7 +66,7 @@ split_arguments(const char *body, const char *stop, Py_ssize_t count)
             Py_DECREF(arguments);
             return NULL;
         }
-        PyList_SET_ITEM(arguments, i, argument);
+        PyList_SetItem(arguments, i, argument);
         body = end + 1;
     }
     return arguments;
@@ -83,8 +83,8 @@ append_message(PyObject *messages, uint32_t number, PyObject *arguments)
         Py_DECREF(arguments);
         return -1;
     }
-    PyTuple_SET_ITEM(message, 0, first);
-    PyTuple_SET_ITEM(message, 1, arguments);
+    PyTuple_SetItem(message, 0, first);
+    PyTuple_SetItem(message, 1, arguments);
     int failed = PyList_Append(messages, message);
     Py_DECREF(message);
     return failed;
@@ -114,9 +114,9 @@ split_packets(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
         PyErr_SetString(PyExc_ValueError, "split_packets() begins before the data");
         return NULL;
     }
-    Py_ssize_t end = PyBytes_GET_SIZE(data);
+    Py_ssize_t end = PyBytes_Size(data);
     while (start < limit && end - start >= HEADER_SIZE) {
-        const char *header = PyBytes_AS_STRING(data) + start;
+        const char *header = PyBytes_AsString(data) + start;
         const unsigned char *fields = (const unsigned char *)header;
         uint64_t number = ((uint64_t)read_uint32(fields) << 32 | read_uint32(fields + 4)) - base;
         uint64_t size = read_uint32(fields + 8);
@@ -152,11 +152,11 @@ write_packet(uint32_t number, PyObject *const *arguments, Py_ssize_t count, Py_s
     uint64_t size = 0, taken = 0; /* of the body, and what is written of it */
     for (Py_ssize_t i = 0; i < count; i++) {
         if (!PyBytes_Check(arguments[i])) {
-            PyErr_Format(PyExc_TypeError, "an argument of a packet is bytes, not %s",
-                         Py_TYPE(arguments[i])->tp_name);
+            PyErr_Format(PyExc_TypeError, "an argument of a packet is bytes, not %R",
+                         (PyObject *)Py_TYPE(arguments[i]));
             return NULL;
         }
-        size += (uint64_t)PyBytes_GET_SIZE(arguments[i]) + (i < count - 1);
+        size += (uint64_t)PyBytes_Size(arguments[i]) + (i < count - 1);
         if (size > UINT32_MAX) {
             PyErr_SetString(PyExc_OverflowError, "a packet has less than 4 GiB");
             return NULL;
@@ -169,14 +169,14 @@ write_packet(uint32_t number, PyObject *const *arguments, Py_ssize_t count, Py_s
     if (packet == NULL) {
         return NULL;
     }
-    unsigned char *at = (unsigned char *)PyBytes_AS_STRING(packet);
+    unsigned char *at = (unsigned char *)PyBytes_AsString(packet);
     memcpy(at, "\0RES", 4);
     write_uint32(at + 4, number);
     write_uint32(at + 8, (uint32_t)size);
     at += HEADER_SIZE;
     for (Py_ssize_t i = 0; i < written; i++) {
-        size_t length = (size_t)PyBytes_GET_SIZE(arguments[i]);
-        memcpy(at, PyBytes_AS_STRING(arguments[i]), length);
+        size_t length = (size_t)PyBytes_Size(arguments[i]);
+        memcpy(at, PyBytes_AsString(arguments[i]), length);
         at += length;
         if (i < count - 1) {
             *at++ = '\0';
@@ -221,7 +221,7 @@ response_parts(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
     }
     Py_ssize_t number = read_number(module, given[0]), count = given_count - 1;
     PyObject *workload = given[count];
-    int large = PyBytes_Check(workload) && PyBytes_GET_SIZE(workload) >= state->large;
+    int large = PyBytes_Check(workload) && PyBytes_Size(workload) >= state->large;
     PyObject *head =
         number < 0 ? NULL : write_packet((uint32_t)number, given + 1, count, count - large);
     if (head == NULL) {
@@ -234,8 +234,8 @@ response_parts(PyObject *module, PyObject *const *given, Py_ssize_t given_count)
         Py_XDECREF(rest);
         return NULL;
     }
-    PyTuple_SET_ITEM(parts, 0, head);
-    PyTuple_SET_ITEM(parts, 1, rest);
+    PyTuple_SetItem(parts, 0, head);
+    PyTuple_SetItem(parts, 1, rest);
     return parts;
 }
 
@@ -256,7 +256,7 @@ new_workload(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t giv
     }
     PyObject *workload = PyBytes_FromStringAndSize(NULL, size), *view = NULL, *both = NULL;
     if (workload != NULL) {
-        view = PyMemoryView_FromMemory(PyBytes_AS_STRING(workload), size, PyBUF_WRITE);
+        view = PyMemoryView_FromMemory(PyBytes_AsString(workload), size, PyBUF_WRITE);
     }
     if (view != NULL) {
         both = PyTuple_Pack(2, workload, view);
@@ -270,13 +270,13 @@ new_workload(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t giv
 static int
 learn_counts(State *state, PyObject *counts)
 {
-    if (!PyList_CheckExact(counts) || PyList_GET_SIZE(counts) - 1 > MAX_NUMBER) {
+    if (!PyList_CheckExact(counts) || PyList_Size(counts) - 1 > MAX_NUMBER) {
         PyErr_SetString(PyExc_ImportError, "the table of packets is not as expected");
         return -1;
     }
-    state->highest = PyList_GET_SIZE(counts) - 1;
+    state->highest = PyList_Size(counts) - 1;
     for (Py_ssize_t number = 0; number <= state->highest; number++) {
-        PyObject *count = PyList_GET_ITEM(counts, number);
+        PyObject *count = PyList_GetItem(counts, number);
         state->argument_count[number] = count == Py_None ? UNKNOWN : PyLong_AsSsize_t(count);
         if (PyErr_Occurred()) {
             return -1;

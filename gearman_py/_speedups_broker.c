@@ -9,7 +9,6 @@
 
 #include "_speedups.h"
 #include <string.h>
-#include <structmember.h>
 
 enum { FAILED = -1, DONE, DECLINED };
 enum { HIGH, NORMAL, LOW }; /* priorities */
@@ -98,7 +97,7 @@ add(PyObject *object, int slot, Py_ssize_t number)
 static int
 add_item(PyObject *list, Py_ssize_t place, Py_ssize_t number)
 {
-    PyObject *sum = add_numbers(PyList_GET_ITEM(list, place), number);
+    PyObject *sum = add_numbers(PyList_GetItem(list, place), number);
     return sum == NULL ? FAILED : PyList_SetItem(list, place, sum);
 }
 
@@ -126,10 +125,18 @@ ended(PyObject *result)
     return result == NULL ? FAILED : DONE;
 }
 
+/* Call a method with one argument, or with none, which is NULL. */
+static int
+call_method(PyObject *object, PyObject *name, PyObject *argument)
+{
+    PyObject *given[] = {object, argument};
+    return ended(PyObject_VectorcallMethod(name, given, argument == NULL ? 1 : 2, NULL));
+}
+
 static int
 is_triple(PyObject *list)
 {
-    return PyList_CheckExact(list) && PyList_GET_SIZE(list) == LOW + 1;
+    return PyList_CheckExact(list) && PyList_Size(list) == LOW + 1;
 }
 
 /* Whether all jobs of a function may be given out. */
@@ -161,16 +168,16 @@ ordinary_number(PyObject *job)
 static int
 send_packet(PyObject *peer, PyObject *packet, PyObject *workload)
 {
-    Py_ssize_t size = PyBytes_GET_SIZE(packet);
+    Py_ssize_t size = PyBytes_Size(packet);
     if (SLOT(peer, peer_owed) == zero &&
-        ended(PyObject_CallOneArg(SLOT(peer, peer_on_dirty), peer)) < 0) {
+        ended(PyObject_Vectorcall(SLOT(peer, peer_on_dirty), &peer, 1, NULL)) < 0) {
         return FAILED;
     }
     if (PyList_Append(SLOT(peer, peer_outbox), packet) < 0) {
         return FAILED;
     }
     if (workload != NULL) {
-        size += PyBytes_GET_SIZE(workload);
+        size += PyBytes_Size(workload);
         if (PyList_Append(SLOT(peer, peer_outbox), workload) < 0) {
             return FAILED;
         }
@@ -202,7 +209,7 @@ find_submissions(Turn *turn, PyObject *function)
         return DECLINED;
     }
     if (submissions == NULL && !PyErr_Occurred() && (submissions = PyList_New(1)) != NULL) {
-        PyList_SET_ITEM(submissions, 0, Py_NewRef(zero));
+        PyList_SetItem(submissions, 0, Py_NewRef(zero));
         int failed = PyDict_SetItem(all, function, submissions);
         Py_DECREF(submissions);
         submissions = failed ? NULL : submissions;
@@ -220,15 +227,15 @@ static PyObject *
 make_handle(PyObject *queues, Py_ssize_t number)
 {
     PyObject *prefix = SLOT(queues, queues__prefix);
-    Py_ssize_t size = PyBytes_GET_SIZE(prefix);
+    Py_ssize_t size = PyBytes_Size(prefix);
     char digits[20], *end = digits + sizeof digits, *first = end;
     do {
         *--first = (char)('0' + number % 10);
     } while (number /= 10);
     PyObject *handle = PyBytes_FromStringAndSize(NULL, size + (end - first));
     if (handle != NULL) {
-        memcpy(PyBytes_AS_STRING(handle), PyBytes_AS_STRING(prefix), (size_t)size);
-        memcpy(PyBytes_AS_STRING(handle) + size, first, (size_t)(end - first));
+        memcpy(PyBytes_AsString(handle), PyBytes_AsString(prefix), (size_t)size);
+        memcpy(PyBytes_AsString(handle) + size, first, (size_t)(end - first));
     }
     return handle;
 }
@@ -241,7 +248,7 @@ set_in_table(PyObject *table, Py_ssize_t number, PyObject *job)
     PyObject *page = key == NULL ? NULL : PyDict_GetItemWithError(pages, key);
     if (page == NULL && !PyErr_Occurred() && (page = PyList_New(page_size + 1)) != NULL) {
         for (Py_ssize_t i = 0; i <= page_size; i++) {
-            PyList_SET_ITEM(page, i, Py_NewRef(i < page_size ? Py_None : zero));
+            PyList_SetItem(page, i, Py_NewRef(i < page_size ? Py_None : zero));
         }
         int failed = PyDict_SetItem(pages, key, page);
         Py_DECREF(page);
@@ -252,7 +259,7 @@ set_in_table(PyObject *table, Py_ssize_t number, PyObject *job)
         page == NULL ||
         PyList_SetItem(page, number & (page_size - 1), Py_NewRef(job == NULL ? Py_None : job)) < 0 ||
         add_item(page, page_size, change) < 0 || add(table, table__count, change) < 0 ||
-        (PyList_GET_ITEM(page, page_size) == zero && PyDict_DelItem(pages, key) < 0);
+        (PyList_GetItem(page, page_size) == zero && PyDict_DelItem(pages, key) < 0);
     Py_XDECREF(key);
     return failed ? FAILED : DONE;
 }
@@ -340,7 +347,7 @@ static PyObject *
 new_job(const Turn *turn, PyObject *function, PyObject *const *arguments, int priority,
         int background)
 {
-    PyObject *job = types[job_class]->tp_alloc(types[job_class], 0);
+    PyObject *job = PyType_GenericAlloc(types[job_class], 0);
     if (job != NULL) {
         SLOT(job, job_clients) =
             background ? PyTuple_New(0) : PyTuple_Pack(1, turn->peer);
@@ -355,7 +362,8 @@ new_job(const Turn *turn, PyObject *function, PyObject *const *arguments, int pr
         SLOT(job, job_worker) = Py_NewRef(Py_None);
         SLOT(job, job_queued) = Py_NewRef(Py_True);
         if (SLOT(job, job_clients) == NULL) {
-            Py_CLEAR(job);
+            Py_DECREF(job);
+            job = NULL;
         }
     }
     return job;
@@ -367,17 +375,17 @@ submit(Turn *turn, PyObject *const *arguments, int priority, int background)
 {
     PyObject *queues = turn->queues, *peer = turn->peer;
     PyObject *unique = arguments[1], *uniques = SLOT(queues, queues_uniques);
-    Py_ssize_t size = PyBytes_GET_SIZE(unique);
+    Py_ssize_t size = PyBytes_Size(unique);
     PyObject *function = PyDict_GetItemWithError(SLOT(queues, queues_functions), arguments[0]);
     if (function == NULL || !is_ordinary(function)) {
         return PyErr_Occurred() ? FAILED : DECLINED;
     }
-    PyObject *queue = PyList_GET_ITEM(SLOT(function, function_queues), priority);
+    PyObject *queue = PyList_GetItem(SLOT(function, function_queues), priority);
     Py_ssize_t number = PyLong_AsSsize_t(SLOT(queues, queues__number));
-    if (PyBytes_GET_SIZE(arguments[0]) > MAX_ARGUMENT || size > MAX_UNIQUE || number < 0 ||
-        (size == 1 && *PyBytes_AS_STRING(unique) == '-') || queue == EMPTY ||
+    if (PyBytes_Size(arguments[0]) > MAX_ARGUMENT || size > MAX_UNIQUE || number < 0 ||
+        (size == 1 && *PyBytes_AsString(unique) == '-') || queue == EMPTY ||
         SLOT(queues, queues_full) != Py_False || SLOT(queues, queues_closed) != Py_False ||
-        PyList_GET_ITEM(SLOT(function, function_limits), priority) != zero) {
+        PyList_GetItem(SLOT(function, function_limits), priority) != zero) {
         return PyErr_Occurred() ? FAILED : DECLINED;
     }
     int joins = size ? PyDict_Contains(uniques, unique) : 0;
@@ -399,7 +407,7 @@ submit(Turn *turn, PyObject *const *arguments, int priority, int background)
         send_packet(peer, created, NULL) < 0 ||
         (PyObject_Size(queue) == 0 && PySet_Add(SLOT(function, function_loaded), function) < 0) ||
         add_item(SLOT(function, function_waiting), priority, 1) < 0 ||
-        ended(PyObject_CallMethodOneArg(queue, append_name, job)) < 0;
+        call_method(queue, append_name, job) < 0;
     Py_XDECREF(handle);
     Py_XDECREF(created);
     Py_XDECREF(job);
@@ -420,7 +428,7 @@ choose_function(const Turn *turn, PyObject **best, int *priority)
         PyObject *waiting = SLOT(function, function_waiting);
         Py_ssize_t its_turn = PyLong_AsSsize_t(number);
         int first = HIGH;
-        while (first <= LOW && PyList_GET_ITEM(waiting, first) == zero) {
+        while (first <= LOW && PyList_GetItem(waiting, first) == zero) {
             first++;
         }
         if (first < *priority || (*best && first == *priority && its_turn < first_turn)) {
@@ -438,18 +446,18 @@ pop_job(PyObject *function, int priority, PyObject *job)
 {
     PyObject *queues = SLOT(function, function_queues), *waiting = SLOT(function, function_waiting);
     set(job, job_queued, Py_NewRef(Py_False));
-    if (ended(PyObject_CallMethodNoArgs(PyList_GET_ITEM(queues, priority), popleft_name)) < 0 ||
+    if (call_method(PyList_GetItem(queues, priority), popleft_name, NULL) < 0 ||
         add_item(waiting, priority, -1) < 0) {
         return FAILED;
     }
     for (int each = HIGH; each <= LOW; each++) {
-        if (PyList_GET_ITEM(waiting, each) != zero) {
+        if (PyList_GetItem(waiting, each) != zero) {
             return DONE;
         }
     }
     for (int each = HIGH; each <= LOW; each++) {
-        PyObject *queue = PyList_GET_ITEM(queues, each);
-        if (PyObject_Size(queue) != 0 && ended(PyObject_CallMethodNoArgs(queue, clear_name)) < 0) {
+        PyObject *queue = PyList_GetItem(queues, each);
+        if (PyObject_Size(queue) != 0 && call_method(queue, clear_name, NULL) < 0) {
             return FAILED;
         }
     }
@@ -463,11 +471,11 @@ assign(const Turn *turn, PyObject *job, int priority, PyObject *handle, int uniq
     PyObject *queues = turn->queues, *peer = turn->peer, *turns = SLOT(peer, peer_turns);
     PyObject *function = SLOT(job, job_function), *workload = SLOT(job, job_workload);
     PyObject *facts[4] = {handle, SLOT(function, function_name), SLOT(job, job_unique)};
-    int large = PyBytes_GET_SIZE(workload) >= LARGE;
+    int large = PyBytes_Size(workload) >= LARGE;
     facts[2 + unique] = workload;
     PyObject *packet = write_packet(unique ? JOB_ASSIGN_UNIQ : JOB_ASSIGN, facts, 3 + unique,
                                     3 + unique - large);
-    double waited = turn->time - PyFloat_AS_DOUBLE(SLOT(job, job_since));
+    double waited = turn->time - PyFloat_AsDouble(SLOT(job, job_since));
     int failed = packet == NULL || awake(peer) < 0 || pop_job(function, priority, job) < 0;
     if (!failed && SLOT(queues, queues__rotate) == Py_True && PyDict_Size(turns) > 1) {
         failed = add(queues, queues_turn, 1) < 0 ||
@@ -506,7 +514,7 @@ grab(Turn *turn, PyObject *const *Py_UNUSED(arguments), int unique, int Py_UNUSE
         int failed = awake(peer) < 0 || add(SLOT(queues, queues_counts), totals_empty_grabs, 1) < 0;
         return failed ? FAILED : send_packet(peer, NO_JOB, NULL);
     }
-    PyObject *queue = PyList_GET_ITEM(SLOT(function, function_queues), priority);
+    PyObject *queue = PyList_GetItem(SLOT(function, function_queues), priority);
     PyObject *job = PyObject_Size(queue) > 0 ? PySequence_GetItem(queue, 0) : NULL;
     PyObject *limit = PyDict_GetItemWithError(SLOT(peer, peer_abilities), function);
     if (job == NULL) {
@@ -529,18 +537,18 @@ finish(const Turn *turn, PyObject *job, Py_ssize_t number, PyObject *handle)
 {
     PyObject *queues = turn->queues, *function = SLOT(job, job_function);
     PyObject *clients = SLOT(job, job_clients);
-    double seconds = turn->time - PyFloat_AS_DOUBLE(SLOT(job, job_since));
+    double seconds = turn->time - PyFloat_AsDouble(SLOT(job, job_since));
     if (PyDict_DelItem(SLOT(turn->peer, peer_running), handle) < 0 ||
         add(function, function_running, -1) < 0 ||
         append_seconds(SLOT(SLOT(function, function_counts), counts_runs), seconds) < 0 ||
         set(job, job_worker, Py_NewRef(Py_None)) < 0 ||
         set_in_table(SLOT(queues, queues_jobs), number, NULL) < 0 ||
-        (PyBytes_GET_SIZE(SLOT(job, job_unique)) &&
+        (PyBytes_Size(SLOT(job, job_unique)) &&
          PyDict_DelItem(SLOT(queues, queues_uniques), SLOT(job, job_unique)) < 0)) {
         return FAILED;
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(clients); i++) {
-        if (PySet_Discard(SLOT(PyTuple_GET_ITEM(clients, i), peer_waiting), job) < 0) {
+    for (Py_ssize_t i = 0; i < PyTuple_Size(clients); i++) {
+        if (PySet_Discard(SLOT(PyTuple_GetItem(clients, i), peer_waiting), job) < 0) {
             return FAILED;
         }
     }
@@ -569,26 +577,27 @@ work_complete(Turn *turn, PyObject *const *arguments, int Py_UNUSED(_), int Py_U
     if (told) {
         return told < 0 ? FAILED : DECLINED;
     }
-    if (PyBytes_GET_SIZE(unique) &&
+    if (PyBytes_Size(unique) &&
         PyDict_GetItemWithError(SLOT(queues, queues_uniques), unique) != job) {
         return PyErr_Occurred() ? FAILED : DECLINED;
     }
-    int large = PyBytes_GET_SIZE(workload) >= LARGE;
+    int large = PyBytes_Size(workload) >= LARGE;
     PyObject *clients = SLOT(job, job_clients), *packet = NULL;
-    Py_ssize_t count = PyTuple_GET_SIZE(clients);
+    Py_ssize_t count = PyTuple_Size(clients);
     if (count && (packet = write_packet(WORK_COMPLETE, arguments, 2, 2 - large)) == NULL) {
         return FAILED;
     }
     Py_INCREF(job);
     int failed = finish(turn, job, number, handle);
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
-        failed = send_packet(PyTuple_GET_ITEM(clients, i), packet, large ? workload : NULL);
+        failed = send_packet(PyTuple_GetItem(clients, i), packet, large ? workload : NULL);
     }
     Py_DECREF(job);
     Py_XDECREF(packet);
     return failed ? FAILED : DONE;
 }
 
+#define MOST_ARGUMENTS 3
 /* The twins by packet, each with what it is called with. */
 static const struct {
     Py_ssize_t count; /* of arguments */
@@ -608,19 +617,20 @@ static const struct {
     [PRE_SLEEP] = {0, pre_sleep, 0, 0},
 };
 
-/* Whether a twin may look at a message. */
+/* Whether a twin may look at a message; its arguments are then in ``items``. */
 static int
-has_twin(const Turn *turn, Py_ssize_t packet, PyObject *arguments)
+has_twin(const Turn *turn, Py_ssize_t packet, PyObject *arguments, PyObject **items)
 {
     if (packet < 0 || packet >= (Py_ssize_t)(sizeof twins / sizeof *twins) ||
         twins[packet].handle == NULL || !PyList_CheckExact(arguments) ||
-        PyList_GET_SIZE(arguments) != twins[packet].count ||
+        PyList_Size(arguments) != twins[packet].count ||
         SLOT(turn->queues, queues_durable) != Py_False ||
         PyFloat_AsDouble(SLOT(turn->queues, queues_lease)) != Py_HUGE_VAL) {
         return 0;
     }
     for (Py_ssize_t i = 0; i < twins[packet].count; i++) {
-        if (!PyBytes_CheckExact(PyList_GET_ITEM(arguments, i))) {
+        items[i] = PyList_GetItem(arguments, i);
+        if (!PyBytes_CheckExact(items[i])) {
             return 0;
         }
     }
@@ -630,21 +640,21 @@ has_twin(const Turn *turn, Py_ssize_t packet, PyObject *arguments)
 static int
 handle_message(Turn *turn, PyObject *broker, PyObject *message)
 {
-    if (!PyTuple_CheckExact(message) || PyTuple_GET_SIZE(message) != 2) {
+    if (!PyTuple_CheckExact(message) || PyTuple_Size(message) != 2) {
         PyErr_SetString(PyExc_TypeError, "a message is a number and arguments");
         return FAILED;
     }
-    Py_ssize_t packet = PyLong_AsSsize_t(PyTuple_GET_ITEM(message, 0));
-    PyObject *arguments = PyTuple_GET_ITEM(message, 1);
-    packet += packet < 0 ? PyList_GET_SIZE(HANDLERS) : 0;
+    Py_ssize_t packet = PyLong_AsSsize_t(PyTuple_GetItem(message, 0));
+    PyObject *arguments = PyTuple_GetItem(message, 1);
+    packet += packet < 0 ? PyList_Size(HANDLERS) : 0;
     PyObject *handler = PyErr_Occurred() ? NULL : PyList_GetItem(HANDLERS, packet);
     if (handler == NULL) {
         return FAILED;
     }
     turn->packets[packet]++;
+    PyObject *items[MOST_ARGUMENTS];
     int outcome = DECLINED;
-    if (has_twin(turn, packet, arguments)) {
-        PyObject *const *items = ((PyListObject *)arguments)->ob_item;
+    if (has_twin(turn, packet, arguments, items)) {
         outcome = twins[packet].handle(turn, items, twins[packet].first, twins[packet].second);
     }
     if (outcome == DECLINED) {
@@ -669,12 +679,12 @@ static uint64_t *
 find_packets(const Turn *turn)
 {
     PyObject *packets = SLOT(SLOT(turn->queues, queues_counts), totals_accelerated_packets);
-    Py_ssize_t size = PyList_GET_SIZE(HANDLERS) * (Py_ssize_t)sizeof(uint64_t);
-    if (!PyByteArray_CheckExact(packets) || PyByteArray_GET_SIZE(packets) != size) {
+    Py_ssize_t size = PyList_Size(HANDLERS) * (Py_ssize_t)sizeof(uint64_t);
+    if (!PyByteArray_CheckExact(packets) || PyByteArray_Size(packets) != size) {
         PyErr_SetString(PyExc_TypeError, "accelerated_packets is not a number for each packet");
         return NULL;
     }
-    return (uint64_t *)PyByteArray_AS_STRING(packets);
+    return (uint64_t *)PyByteArray_AsString(packets);
 }
 
 /* broker.handle_messages(broker, peer, messages) */
@@ -697,8 +707,8 @@ handle_messages(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t 
         return PyObject_Vectorcall(PURE, given, 3, NULL);
     }
     failed = failed || (turn.packets = find_packets(&turn)) == NULL;
-    while (!failed && done < PyList_GET_SIZE(messages)) {
-        failed = handle_message(&turn, broker, PyList_GET_ITEM(messages, done++)) < 0;
+    while (!failed && done < PyList_Size(messages)) {
+        failed = handle_message(&turn, broker, PyList_GetItem(messages, done++)) < 0;
         Py_ssize_t owed = failed ? 0 : PyLong_AsSsize_t(SLOT(peer, peer_owed));
         if (!failed && owed > PyLong_AsSsize_t(SLOT(peer, peer_max_owed))) {
             break;
@@ -718,22 +728,35 @@ static const struct {
     const char *name;
 } slots[] = {SLOTS(SLOT_NAME)};
 
-/* Set the offset of a slot; return its name after that of its class. */
+/* Set the offset of a slot: it is where an object holds what its slot was set to. */
+static int
+find_offset(int slot, PyObject *object, PyObject *size)
+{
+    PyObject *marker = object == NULL || size == NULL ? NULL : PyList_New(0);
+    int failed = marker == NULL || PyObject_SetAttrString(object, slots[slot].name, marker) < 0;
+    Py_ssize_t last = failed ? 0 : PyLong_AsSsize_t(size) - (Py_ssize_t)sizeof marker;
+    offsets[slot] = sizeof *object;
+    while (offsets[slot] <= last && SLOT(object, slot) != marker) {
+        offsets[slot] += sizeof marker;
+    }
+    Py_XDECREF(marker);
+    return offsets[slot] <= last ? DONE : FAILED;
+}
+
+/* Learn a slot; return its name after that of its class. */
 static PyObject *
 learn_slot(int slot)
 {
     int class = slots[slot].class;
-    PyObject *found = PyObject_GetAttrString((PyObject *)types[class], slots[slot].name);
-    PyMemberDef *member = found != NULL && Py_IS_TYPE(found, &PyMemberDescr_Type)
-                              ? ((PyMemberDescrObject *)found)->d_member
-                              : NULL;
-    if (member == NULL || member->type != T_OBJECT_EX) {
+    PyObject *size = PyObject_GetAttrString((PyObject *)types[class], "__basicsize__");
+    PyObject *object = size == NULL ? NULL : PyType_GenericAlloc(types[class], 0);
+    int failed = find_offset(slot, object, size);
+    Py_XDECREF(object);
+    Py_XDECREF(size);
+    if (failed) {
         PyErr_Format(PyExc_ImportError, "%s is not a slot", slots[slot].name);
-        Py_XDECREF(found);
         return NULL;
     }
-    offsets[slot] = member->offset;
-    Py_DECREF(found);
     return PyUnicode_FromFormat("%s.%s", class_names[class], slots[slot].name);
 }
 
@@ -767,7 +790,8 @@ learn_broker(PyObject *Py_UNUSED(module), PyObject *facts)
         Py_XDECREF(name);
     }
     if (failed) {
-        Py_CLEAR(names);
+        Py_XDECREF(names);
+        return NULL;
     }
     return names;
 }

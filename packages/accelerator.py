@@ -1,8 +1,16 @@
-"""Builds the accelerator, gearman_py/_speedups*.c, with this Python's C compiler."""
+"""Builds the accelerator, gearman_py/_speedups*.c, with this machine's C compiler.
+
+One build is for all Pythons from 3.11 on, on machines of this architecture: its source has
+nothing but the limited API, https://docs.python.org/3/c-api/stable.html. The same source and
+compiler make the same bytes.
+"""
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +18,9 @@ from pathlib import Path
 SOURCES = (Path("gearman_py", "_speedups.c"), Path("gearman_py", "_speedups_broker.c"))
 NAME = "_gearman_speedups"
 INCLUDE = sysconfig.get_path("include")
+MODULE = f"{NAME}.abi3.so"
+PYTHON_TAG = "cp311-abi3"  # of a wheel that has it
+OLDEST_GLIBC = (2, 17)  # that a manylinux tag can name
 PROGRAMS = {"gcc": "gcc", f"{INCLUDE}/Python.h": "python3-dev"}
 """What it takes, and the Debian package that brings it."""
 FLAGS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra")
@@ -24,20 +35,38 @@ def build_accelerator(root: Path, folder: Path, *flags: str) -> Path:
 
     Raises :class:`CannotBuild` without a C compiler or Python's headers.
     """
-    if not Path(INCLUDE, "Python.h").exists():
-        raise CannotBuild(f"{INCLUDE}/Python.h is missing; on Debian: apt-get install python3-dev")
-    module = folder / f"{NAME}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if missing := what_is_missing():
+        raise CannotBuild(f"{missing}; on Debian: apt-get install gcc python3-dev")
+    module = folder / MODULE
     sources = map(str, SOURCES)
     command = [*find_compiler(), *FLAGS, *flags, f"-I{INCLUDE}", *sources, "-o", str(module)]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise CannotBuild(f"{command[0]}: {error.strerror}") from error
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotBuild(f"{shlex.join(command)} failed:\n{done.stderr}")
     return module
 
 
+def what_is_missing() -> str:
+    """What keeps this machine from building it; "" for nothing."""
+    if sys.platform != "linux":
+        return "it is built on Linux alone"
+    compiler = find_compiler()[0]
+    if shutil.which(compiler) is None:
+        return f"the C compiler {compiler} is missing"
+    if not Path(INCLUDE, "Python.h").exists():
+        return f"Python's headers, {INCLUDE}/Python.h, are missing"
+    return ""
+
+
 def find_compiler() -> Sequence[str]:
     """As setuptools: $CC, else the one that this Python was built with."""
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def wheel_tag(module: Path) -> str:
+    """The tag of a wheel that has it, whose platform names the C library that it needs."""
+    machine = sysconfig.get_platform().removeprefix("linux-").replace("-", "_")
+    named = re.findall(rb"GLIBC_(\d+)\.(\d+)", module.read_bytes())
+    major, minor = max([OLDEST_GLIBC, *((int(major), int(minor)) for major, minor in named)])
+    platform = f"manylinux_{major}_{minor}" if named else "linux"
+    return f"{PYTHON_TAG}-{platform}_{machine}"

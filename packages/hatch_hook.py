@@ -40,7 +40,7 @@ class MadeFiles(BuildHookInterface):  # type: ignore[type-arg]  # the parameter 
             self._add_accelerator(build_data)
 
     def _add_accelerator(self, build_data: dict[str, Any]) -> None:
-        from packages.accelerator import CannotBuild, build_accelerator
+        from packages.accelerator import CannotBuild, build_accelerator, wheel_tag
 
         try:
             module = build_accelerator(Path(self.root), Path(self._folder.name))
@@ -49,7 +49,7 @@ class MadeFiles(BuildHookInterface):  # type: ignore[type-arg]  # the parameter 
         else:
             build_data["force_include"][str(module)] = module.name
             build_data["pure_python"] = False
-            build_data["infer_tag"] = True
+            build_data["tag"] = wheel_tag(module)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":

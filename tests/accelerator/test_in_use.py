@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from packages.accelerator import NAME, find_compiler
+from packages.accelerator import NAME, build_accelerator, find_compiler, wheel_tag
 from tests.accelerator.conftest import ROOT
 
 VERSION = (sys.executable, "-m", "gearman_py.cli.gearmand", "--version")
@@ -90,6 +91,31 @@ def test_sanitizers_find_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_it_is_the_same_wherever_it_is_built(built: Path, tmp_path: Path) -> None:
+    for name in (
+        "gearman_py/_speedups.c",
+        "gearman_py/_speedups_broker.c",
+        "gearman_py/_speedups.h",
+    ):
+        copy = tmp_path / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes((ROOT / name).read_bytes())
+    again = build_accelerator(tmp_path, tmp_path)
+    assert again.read_bytes() == built.read_bytes()
+
+
+def test_a_wheel_names_the_c_library_that_it_needs(tmp_path: Path) -> None:
+    """https://peps.python.org/pep-0600/"""
+    module, machine = tmp_path / "module", sysconfig.get_platform().removeprefix("linux-")
+    for text, tag in (
+        (b"GLIBC_2.2.5\0GLIBC_2.14\0", "manylinux_2_17"),
+        (b"GLIBC_2.9\0GLIBC_2.34\0", "manylinux_2_34"),
+        (b"libc.musl-x86_64.so.1\0", "linux"),
+    ):
+        module.write_bytes(text)
+        assert wheel_tag(module) == f"cp311-abi3-{tag}_{machine}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", [{"GEARMAN_PURE": ""}, {"GEARMAN_PURE": "1"}, {"CC": "false"}])
 def test_a_wheel_holds_it_if_it_can_be_built(tmp_path: Path, setting: dict[str, str]) -> None:
@@ -99,5 +125,6 @@ def test_a_wheel_holds_it_if_it_can_be_built(tmp_path: Path, setting: dict[str, 
     (wheel,) = tmp_path.glob("*.whl")
     held = [name for name in zipfile.ZipFile(wheel).namelist() if name.startswith(NAME)]
     assert len(held) == (setting == {"GEARMAN_PURE": ""})
-    assert wheel.name.endswith("-py3-none-any.whl") != bool(held)
+    tag = "cp311-abi3-manylinux_2_17_" if held else "py3-none-any"
+    assert f"-{tag}" in wheel.name
     assert ("without its accelerator" in done.stdout + done.stderr) == ("CC" in setting)
