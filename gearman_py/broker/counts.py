@@ -34,7 +34,7 @@ ATTEMPTS = "attempts"  # it was attempted as often as is allowed
 CANCELLED = "cancelled"
 MOVED = "moved"  # to another server
 DROPPED = "dropped"  # its clients are gone
-NOT_STORED = "store"
+NOT_STORED = "store"  # also why a submission was refused
 # Why a submission was refused.
 TOO_LARGE = "too_large"
 INVALID = "invalid"

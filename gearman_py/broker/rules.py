@@ -187,8 +187,6 @@ class Rules:
         queues = self.queues
         answered: dict[Peer, None] = {}
         ready = []
-        if error:
-            self.queues.counts.refusals[counts.NOT_STORED] += len(group.jobs)
         for job, due in group.jobs:
             is_record = job.function.name in (RECORD_NAME, SCHEDULE_NAME)
             in_effect = is_record or queues.changes.retried.get(job, job) is None

@@ -183,7 +183,8 @@ METRICS = (
     ),
     per_function(
         "gearman_jobs_accepted_total",
-        "New jobs that were taken from clients, also those that could then not be stored.",
+        "New jobs that were taken from clients and schedules, also those that could then not be "
+        "stored.",
         lambda all_: all_.accepted,
     ),
     per_function(
@@ -198,6 +199,11 @@ METRICS = (
         "gearman_jobs_adopted_total",
         "Jobs taken over from job servers that are gone.",
         counts.ADOPTED,
+    ),
+    per_function(
+        "gearman_jobs_retried_total",
+        "Failed jobs that operators queued again.",
+        counts.RETRIED,
     ),
     per_function(
         "gearman_jobs_started_total",
@@ -233,6 +239,12 @@ METRICS = (
         "gearman_jobs_dropped_total",
         "Foreground jobs given up because their clients left.",
         counts.DROPPED,
+    ),
+    per_function(
+        "gearman_jobs_not_stored_total",
+        "Jobs given up as they could not be stored, which was told to who submitted or retried "
+        "them.",
+        counts.NOT_STORED,
     ),
     per_function(
         "gearman_job_wait_seconds",

@@ -23,7 +23,7 @@ TWIN_FILE = "gearman_py/_speedups_broker.c"
 MIRRORED = {
     "broker.handle_messages": "73df00701cd6",
     "clients._handle_submit": "83eeef8da33f",
-    "clients.accept": "8a7a6114fb35",
+    "clients.accept": "54277d88115a",
     "clients._acknowledge_job": "9c33f6f33c48",
     "workers._pre_sleep": "066fbd55ee4d",
     "workers._handle_grab": "6d6daaea3c42",

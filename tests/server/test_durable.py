@@ -572,18 +572,6 @@ def test_nobody_can_connect_until_the_jobs_of_before_are_queued(
     assert peer.command("status") == b"f\t50000\t0\t0\n.\n"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
-    if os.geteuid():
-        pytest.skip("only root can mount a file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
     start: Start, connect: Connect, small_disk: Path
 ) -> None:
