@@ -99,6 +99,7 @@ def _ask_hosts(
     inventory: Path, roles: Roles, options: Options, connect: Connect
 ) -> list[HostState]:
     with Run(inventory, roles, options, connect) as run:
+        run.inventory.refuse_mistakes()
         run.plan_hosts()
         answers = ask_hosts(run)
         failed = {name: str(error) for name, error in run.failed.items()}

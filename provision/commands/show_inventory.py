@@ -25,11 +25,12 @@ SECRETS = re.compile(r"(password|passwd|passphrase|_pass|secret|token|api_?key)$
 
 
 def inventory_lines(folder: Path, options: Options) -> Iterator[str]:
-    """For people, or with ``json`` one for each host."""
+    """For people, or with ``json`` one for each host; then its mistakes are raised."""
     known = inventory.read_inventory(folder, options.limit)
     if options.limit:
         known = replace(known, others=())
     yield from _json_lines(known) if options.json else _text_lines(base_folder(folder), known)
+    known.refuse_mistakes()
 
 
 def _json_lines(known: Inventory) -> Iterator[str]:

@@ -67,6 +67,8 @@ def status(
         for host_run in run.host_runs:
             for problem in host_run.plan.problems:
                 run.report.say(f"{host_run.name}: {problem.sign} {problem.message}")
+        for mistake in run.inventory.mistakes:
+            run.report.say(f"{mistake}; until then a deploy is refused")
         tell_given_up(run)
         answers = ask_hosts(run)
         servers = list(asked_servers(run, answers))

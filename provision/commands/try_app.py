@@ -52,7 +52,9 @@ class _DoesNotWork(Exception):
 
 def try_app(folder: Path, name: str, say: Say) -> int:
     """Try app ``name`` of an inventory; returns an exit status. Raises :class:`ToolkitError`."""
-    hosts = inventory.load(folder).everyone
+    known = inventory.load(folder)
+    known.refuse_mistakes()
+    hosts = known.everyone
     app = find_app(hosts, name)
     found = [(each, host) for host in hosts for each in workers(host) if each.app == name]
     # A program speaks TLS by itself or not at all; the others do as they are told.

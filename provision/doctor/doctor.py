@@ -22,6 +22,7 @@ from provision.fleet.run import Connect
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import mark_drained
 from provision.inventory.host import Host, Inventory
+from provision.inventory.workers import find_unencrypted
 from provision.options import Options
 from provision.release.app import apps_of, named_app
 from provision.release.app_source import App
@@ -108,7 +109,8 @@ def _examine_host(
     told = facts.retirement or facts.departure
     leaves = [Finding(host.name, "warn", "retirement", told)] if told else []
     rules = () if facts.departure else checks.run_rules(facts)  # it is meant to have nothing
-    return [login, *leaves, *rules], facts
+    wrong = [Finding(host.name, "fail", "inventory", text) for text in find_unencrypted(host)]
+    return [login, *wrong, *leaves, *rules], facts
 
 
 def _find_unknown_workers(

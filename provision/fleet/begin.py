@@ -22,6 +22,7 @@ def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int
     another run, which may have changed the hosts, they are planned again; what differs from what
     was confirmed is asked again.
     """
+    run.inventory.refuse_mistakes()
     confirmed = None
     while True:
         status = prepare()

@@ -65,6 +65,7 @@ def plan(
 ) -> int:
     """Show what a deploy would change. Returns 0 when nothing, 2 when something."""
     with Run(folder, roles, options, connect, _chosen(release)) as run:
+        run.inventory.refuse_mistakes()
         status = _show_plan(run)
         return status if status is not None else run.status or CHANGES_PENDING
 

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+from provision.errors import InventoryError, raise_all
 from provision.inventory.document import Place
 
 Result = TypeVar("Result")
@@ -77,7 +78,7 @@ class Inventory:
     """``hosts`` are those to work on; a group always is the whole group.
 
     ``others``: hosts that are not ours. ``warnings``: what is likely not meant so. ``notes``: what
-    was passed over.
+    was passed over. ``mistakes``: what must not come to the hosts; they can be looked at meanwhile.
     """
 
     hosts: tuple[Host, ...]
@@ -85,6 +86,11 @@ class Inventory:
     others: tuple[OtherHost, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
+
+    def refuse_mistakes(self) -> None:
+        """Raises :class:`InventoryError` for all of them."""
+        raise_all(map(InventoryError, self.mistakes))
 
     def group(self, name: str) -> tuple[Host, ...]:
         return tuple(host for host in self.everyone if name in host.groups)

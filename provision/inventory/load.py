@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from getpass import getuser
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,7 +42,7 @@ from provision.inventory.schema import (
 from provision.inventory.secrets import Secret
 from provision.inventory.sources import base_folder, read_sources
 from provision.inventory.vars_files import VarsFolder
-from provision.inventory.workers import workers
+from provision.inventory.workers import find_unencrypted, workers
 
 HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -88,7 +89,8 @@ def _make_inventory(reader: "InventoryReader", limit: str | None) -> Inventory:
             )
     reader.groups.warnings += _find_twins(everyone)
     warnings, notes = tuple(reader.groups.warnings), tuple(dict.fromkeys(reader.notes))
-    return Inventory(named, everyone, others, warnings, notes)
+    mistakes = dict.fromkeys(chain.from_iterable(map(find_unencrypted, everyone)))
+    return Inventory(named, everyone, others, warnings, notes, tuple(mistakes))
 
 
 def _find_twins(hosts: Iterable[Host]) -> Iterator[str]:

@@ -209,8 +209,6 @@ def _contradictions(
         yield "timeout", "a program has its own: it speaks to the job server itself"
     if kind == "program" and "log_level" in table:
         yield "log_level", "a program has its own: say it by its arguments or environment"
-    if kind == "program" and host.variables["gearman_tls"] and not table.get("tls"):
-        yield kind, UNENCRYPTED
     if kind in ("command", "program") and "app" not in table and table[kind][0].startswith("./"):
         yield kind, f"{table[kind][0]} is a file of an app: say which, app: NAME, or its whole path"
     if "check" in table:
@@ -243,6 +241,14 @@ def _app_contradictions(host: Host, kind: Kind, table: Table) -> Iterator[tuple[
             yield "app", f"unknown app {name!r}{near}"
         elif "source" not in known[name]:
             yield "app", f"app {name} has no source: say where its files are"
+
+
+def find_unencrypted(host: Host) -> Iterator[str]:
+    """Which programs of a host could not speak to the job servers that it is to have."""
+    if host.variables["gearman_tls"]:
+        for each in workers(host):
+            if each.kind == "program" and not each.tls:
+                yield f"{each.where}: worker {each.name}: {UNENCRYPTED}"
 
 
 def open_secrets(hosts: Iterable[Host]) -> None:

@@ -18,9 +18,10 @@ import pytest
 
 from gearman_py import __version__
 from provision.commands import status as standing
-from provision.errors import HostFailed, Locked, ToolkitError, Unreachable
+from provision.errors import HostFailed, InventoryError, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track, returned_workers
 from provision.fleet.before_change import FOLDER, NOTE
+from provision.fleet.drain import drain
 from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER, UNSERVED
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
@@ -1431,6 +1432,27 @@ def test_hosts_are_asked_when_all_are_put_back(
     said = capsys.readouterr().out
     assert " is there; shout: not tried (trial: false) (" in said
     assert with_app.app_runs() == {(first, first)}
+
+
+def test_a_program_that_speaks_no_tls_keeps_job_servers_from_it_and_is_told(
+    with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(task: Callable[..., int]) -> int:
+        return task(with_app.folder, ROLES, Options(yes=True), connect=with_app.connect)
+
+    (with_app.folder / "group_vars" / "all.yml").write_text("gearman_tls: true\n")
+    before = [len(session.host.applied) for session in with_app.sessions.values()]
+    draining = partial(drain, names="job")
+    refusing: list[Callable[..., int]] = [deploy.plan, deploy.deploy, roll_out, draining]
+    for task in refusing:
+        with pytest.raises(InventoryError, match="yml:3: worker shout: gearman_tls is true"):
+            run(task)
+    assert [len(session.host.applied) for session in with_app.sessions.values()] == before
+    capsys.readouterr()
+    assert run(standing.status) == 0
+    out = capsys.readouterr().out
+    assert out.count("worker shout: gearman_tls is true, and a program speaks TLS only if") == 1
+    assert "gearman-worker@shout.26655446.service" in out
 
 
 def test_an_app_moves_with_its_settings_and_with_nothing_else(with_app: FleetWithApp) -> None:

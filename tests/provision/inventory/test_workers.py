@@ -270,10 +270,6 @@ def test_what_is_nearer_to_the_host_is_merged_over_what_is_wider(tmp_path: Path)
             f"2: worker {'n' * 20}...: a name has at most 100 characters, and this one 101",
         ),
         (
-            "{a: {program: [php, /a.php], functions: [c]}}\ngearman_tls: true",
-            "2: worker a: gearman_tls is true, and a program speaks TLS only if it is made to",
-        ),
-        (
             "{a: {command: [cat], functions: [c], tls: true}}",
             "tls is for a worker with program:, and this one has command:",
         ),
@@ -295,6 +291,24 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, said: str, message: str
     told = complaint(tmp_path, group_vars__all=f"# ours\ngearman_workers: {said}")
     assert told.startswith("group_vars/all.yml:")
     assert message in told.removeprefix("group_vars/all.yml:")
+
+
+def test_programs_that_speak_no_tls_are_all_told_and_the_rest_can_be_read(tmp_path: Path) -> None:
+    two = "a: {program: [x], functions: [a]}, b: {program: [x], functions: [b]}"
+    text = f"gearman_workers: {{{two}, c: {{program: [x], functions: [c], tls: true}}}}\n"
+    load(tmp_path, group_vars__all=text)
+    inventory.load(tmp_path).refuse_mistakes()
+    load(tmp_path, group_vars__all=f"{text}gearman_tls: true\n")
+    known = inventory.load(tmp_path)
+    assert len(known.mistakes) == 2, "though both hosts have them"
+    shown = list[str]()
+    with pytest.raises(InventoryError) as raised:
+        shown.extend(inventory_lines(tmp_path, Options()))
+    told = [each.replace(f"{tmp_path}/", "") for each in str(raised.value).splitlines()]
+    assert [each.partition(", and a program")[0] for each in told] == [
+        f"group_vars/all.yml:1: worker {name}: gearman_tls is true" for name in "ab"
+    ]
+    assert shown[0].split() == ["worker", "w1,", "w2"]
 
 
 def test_only_what_is_bundled_has_a_short_form(tmp_path: Path) -> None:
