@@ -1,8 +1,8 @@
 """From a plan to hosts that are locked: planned, shown, confirmed."""
 
-import time
 from collections.abc import Callable, Mapping
 from secrets import token_hex
+from time import monotonic, sleep
 
 from provision.errors import HostFailed, Locked, ToolkitError
 from provision.fleet import pool as hosts
@@ -29,12 +29,16 @@ def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int
         if status is not None:
             return status
         shown = {each.name: each.operations for each in run.pending}
-        if shown != confirmed and not run.confirm(verb):
-            return run.status or CHANGES_PENDING
-        confirmed = shown
-        run.start_clock()
-        if not lock_hosts(run):
-            return None
+        try:
+            if shown != confirmed and not run.confirm(verb):
+                return run.status or CHANGES_PENDING
+            confirmed = shown
+            run.start_clock()
+            if not lock_hosts(run):
+                return None
+        except KeyboardInterrupt:
+            run.report.say("interrupted before any host was changed")
+            raise
         run.report.say("the other run may have changed hosts: planning again")
 
 
@@ -45,7 +49,7 @@ def lock_hosts(run: Run) -> bool:
     waited for.
     """
     # In one order for every run, so that two runs never have each other's hosts.
-    until = time.monotonic() + run.options.wait
+    until = monotonic() + run.options.wait
     in_order = sorted(run.host_runs, key=lambda each: each.name)
     nonces = {token_hex(8): each for each in in_order}
     waited = [
@@ -77,12 +81,12 @@ def _lock_host(
                     )
                     run.fail(each.name, HostFailed(problem))
                 return told
-            if time.monotonic() >= until:
+            if monotonic() >= until:
                 raise
             if not told:
                 run.report.say(f"{error}; waiting")
             told = True
-            time.sleep(LOCK_INTERVAL)
+            sleep(LOCK_INTERVAL)
         except ToolkitError as error:
             run.fail(host_run.name, error)
             return told

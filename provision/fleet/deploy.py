@@ -33,6 +33,7 @@ from provision.fleet.choice import (
 )
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
+from provision.fleet.interrupts import tell_interrupt, tell_standing
 from provision.fleet.kept_releases import tell_kept_releases
 from provision.fleet.left_servers import refuse_left_servers
 from provision.fleet.needed_files import refuse_missing_files
@@ -107,15 +108,15 @@ def _show_plan(run: Run) -> int | None:
 
 def change_hosts(run: Run) -> None:
     """Change the hosts, which are locked, as planned."""
-    pending = {each: len(each.plan.changes) for each in run.pending}
+    pending = run.pending
     for host_run in run.host_runs:
         if host_run not in pending:
             _release_lock(host_run)
     try:
         apply_plans(run)
     except KeyboardInterrupt:
-        _tell_standing(run, pending)
-        run.tell_interrupt()
+        tell_standing(run, pending)
+        tell_interrupt(run)
         raise
     run.report.end(run.seconds, limit=run.takes_limit)
 
@@ -151,8 +152,11 @@ def apply_plans(run: Run) -> None:
         _change_hosts(run, pending)
     finally:  # also where it is interrupted
         for name, host_run in pending.items():
-            if name in run.failed and (host_run.applied or host_run.is_begun):
-                run.record(host_run, run.failed[name])
+            error = run.failed.get(name)
+            if isinstance(error, Interrupted):
+                continue  # as others that the interrupt has stopped
+            if error and (host_run.applied or host_run.is_begun):
+                run.record(host_run, error)
 
 
 def _change_hosts(run: Run, pending: Mapping[str, HostRun]) -> None:
@@ -222,6 +226,8 @@ def _finish_group(
 
 def _skip(run: Run, host_runs: Iterable[HostRun], because: Sequence[str]) -> None:
     for host_run in host_runs:
+        if host_run.applied and not host_run.is_begun:
+            run.record(host_run, result=f"staged, not begun because of {fold_names(because)}")
         run.report.show(Skipped(host_run.name, tuple(because)))
 
 
@@ -229,23 +235,6 @@ def _tell_rolled_back(run: Run, host_run: HostRun) -> None:
     if host_run.rolled_back:
         run.failed[host_run.name].status = RolledBack.status
         run.report.say(f"{host_run.name}: {host_run.rolled_back}")
-
-
-def _tell_standing(run: Run, pending: Mapping[HostRun, int]) -> None:
-    """Where an interrupted run leaves the hosts; ``pending`` has how many changes were due."""
-    changed, between, others = list[str](), list[str](), list[str]()
-    for host_run, due in pending.items():
-        error = run.failed.get(host_run.name)
-        if host_run.name in run.at_work or isinstance(error, Interrupted):
-            between.append(f"{host_run.name}: {host_run.applied} of {due} changes made")
-        elif error is None:  # a failure has been told
-            (others if host_run.plan.changes else changed).append(host_run.name)
-    if changed:
-        run.report.say(f"{fold_names(changed)}: changed")
-    for line in between:
-        run.report.say(line)
-    if others:
-        run.report.say(f"{fold_names(others)}: not begun")
 
 
 def _record_begin(run: Run, host_run: HostRun) -> None:

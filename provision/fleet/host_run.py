@@ -1,5 +1,6 @@
 """A host within a run: what it should be, what is left to change, and how that is changed."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -44,7 +45,10 @@ class HostRun:
     rolled_back: str = ""  # how, where a change failed and what ran goes on
     workers_failed: bool = False  # as they would on other hosts
     is_tried: bool = False  # its workers are, where job servers had not yet moved
+    due: int = 0  # changes of the plan that is carried out
+    in_progress: Change | None = None  # begun, and its outcome is not known yet
     is_begun: bool = False  # as its history tells
+    is_finished: bool = False  # as wanted, after its changes
     stopping: Event = field(default_factory=Event)  # the operator has interrupted the run
 
     def __post_init__(self) -> None:
@@ -94,6 +98,7 @@ class HostRun:
         if not all(operation in shown for operation in self.operations):
             command = describe_operator()["doing"]
             raise PlanOutdated(f"it has changed since its plan was made: run `{command}` again")
+        self.due = len(self.plan.changes)
 
     def stage_changes(self) -> None:
         """Apply all that touches nothing that runs."""
@@ -133,7 +138,11 @@ class HostRun:
     def go_on(self) -> None:
         """Raises :class:`Interrupted` when the operator has interrupted the run."""
         if self.stopping.is_set():
-            raise Interrupted(f"interrupted after {format_count(self.applied, 'change')}")
+            raise self.interrupted()
+
+    def interrupted(self) -> Interrupted:
+        """What is said of it where the operator has interrupted the run."""
+        return Interrupted(f"interrupted after {format_count(self.applied, 'change')}")
 
     def _complete(self, changes: Sequence[Change]) -> None:
         if changes:
@@ -146,20 +155,22 @@ class HostRun:
             raise _still_different(self.plan)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        left = iter(changes)
+        left = deque(changes)
+        self.in_progress = left[0] if left else None
         operations = list(
             with_signatures(self.host.signing_key, (each.operation for each in changes))
         )
         for outcome in self.session.apply(operations):
             if outcome.operation.kind == "signature" and outcome.error is None:
                 continue
-            change = next(left)
+            change = left.popleft()
             self.report.show(Applied(self.name, change, outcome))
             if outcome.error is not None:
                 raise _change_failed(change, outcome)
             if change.operation.kind in ("close_server", "drain_server") and outcome.output:
                 self.report.say(f"{self.name}: {outcome.output.splitlines()[-1]}")
             self.applied += 1
+            self.in_progress = left[0] if left else None
 
 
 class PlanOutdated(HostFailed):
@@ -173,6 +184,15 @@ class ChangeFailed(HostFailed):
     """
 
     concerns_unit = False
+
+
+def restart_instead(change: Change) -> Change:
+    """The same change without a reload."""
+    operation = change.operation
+    if operation.kind != "unit" or operation.arguments["action"] != "reload":
+        return change
+    arguments = {**operation.arguments, "action": "restart"}
+    return Change(change.sign, change.summary, Operation("unit", arguments), change.reason)
 
 
 def _change_failed(change: Change, outcome: OperationOutcome) -> ChangeFailed:

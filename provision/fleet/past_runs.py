@@ -118,5 +118,6 @@ def write_entry(
         "seconds": round(seconds, 1),
     }
     host_run.is_begun = host_run.is_begun or result == BEGUN
+    host_run.is_finished = result in ENDED
     host_run.session.record(HISTORY_FILE, entry)
     return entry

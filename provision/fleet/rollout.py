@@ -30,7 +30,8 @@ from provision.fleet.health_check import (
     untried_functions,
     with_evidence,
 )
-from provision.fleet.host_run import HostRun
+from provision.fleet.host_run import HostRun, restart_instead
+from provision.fleet.interrupts import tell_interrupt
 from provision.fleet.left_servers import refuse_moves
 from provision.fleet.origin import left_releases, origins_of, upgraded_before
 from provision.fleet.past_runs import BEGUN, PUT_BACK, is_unfinished
@@ -40,10 +41,8 @@ from provision.fleet.rollout_policy import RolloutPolicy
 from provision.fleet.run import Connect, Run
 from provision.fleet.waves import Waves
 from provision.options import Options
-from provision.remote.messages import Operation
 from provision.report.events import PutBack, Skipped, Tried, Upgraded
 from provision.report.folding import fold_hosts, fold_names
-from provision.resources.base import Change
 from provision.resources.kept import as_kept, as_ran, without_new_workers
 from provision.resources.release import OldReleases
 
@@ -101,7 +100,7 @@ def roll_out(
             status = rollout.upgrade_fleet()
         except KeyboardInterrupt:
             rollout.tell_releases()
-            run.tell_interrupt()
+            tell_interrupt(run)
             raise
         run.report.end(run.seconds, limit=status != RolledBack.status and run.takes_limit)
         rollout.tell_releases()
@@ -339,12 +338,3 @@ class Rollout:
     def _tell_stuck(self, name: str, origin: str, error: ToolkitError) -> None:
         self._stuck[name] = error
         self._run.report.say(f"{name} could not be put back to {origin}: {error}")
-
-
-def restart_instead(change: Change) -> Change:
-    """The same change without a reload."""
-    operation = change.operation
-    if operation.kind != "unit" or operation.arguments["action"] != "reload":
-        return change
-    arguments = {**operation.arguments, "action": "restart"}
-    return Change(change.sign, change.summary, Operation("unit", arguments), change.reason)

@@ -320,17 +320,6 @@ class Run:
             if isinstance(result, ToolkitError):
                 self.fail(host_run.name, result)
 
-    def tell_interrupt(self) -> None:
-        """The last word of an interrupted run, but for what is said of releases."""
-        self.report.silence(
-            *(
-                f"{name} did not stop within {hosts.INTERRUPT_TIMEOUT:.0f} s: what it was doing "
-                "was broken off"
-                for name in sorted(self.at_work)
-            ),
-            "interrupted: the same command goes on where this one stopped",
-        )
-
     def fail(self, name: str, error: ToolkitError) -> None:
         self.failed[name] = error
         self.report.show(Failed(name, error, self.seconds))

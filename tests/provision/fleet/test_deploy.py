@@ -351,10 +351,11 @@ def test_what_was_done_is_in_the_history_of_each_host(fleet: Fleet) -> None:
     job, worker = fleet.sessions["job"].host.history, fleet.sessions["worker"].host.history
     failed = "failed: start gearmand.socket: it"
     assert [entry["result"][:33] for entry in job] == ["begun", failed, "begun", "ok"]
-    assert [entry["result"] for entry in worker] == ["begun", "ok"]
+    staged, *later = [entry["result"] for entry in worker]
+    assert (staged, later) == ("staged, not begun because of job", ["begun", "ok"])
     assert job[1]["from"] is None
-    assert job[1]["release"] == job[3]["from"] == worker[1]["release"]
-    assert worker[1]["changes"] > 5
+    assert job[1]["release"] == job[3]["from"] == worker[-1]["release"]
+    assert worker[-1]["changes"] > 5
 
 
 class CtrlC:
@@ -413,7 +414,8 @@ def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
     assert said[-1] == "interrupted: the same command goes on where this one stopped"
     assert said[-4] == "job: changed"
     assert re.fullmatch(r"worker: \d+ of \d\d changes made", said[-3])
-    assert said[-2] == "client: not begun"
+    staged = r"client: (\d) of 9 changes made, what runs there was not touched"
+    assert (count := re.fullmatch(staged, said[-2]))
     job, worker, client = (
         [entry["result"] for entry in fleet.sessions[name].host.history]
         for name in ("job", "worker", "client")
@@ -421,9 +423,42 @@ def test_an_interrupted_deploy_is_in_the_history_of_the_hosts_that_it_changed(
     assert job == ["begun", "ok"]
     assert worker[0] == "begun"
     assert re.fullmatch(r"interrupted after \d+ changes", worker[1])
-    assert client == []
+    assert client == [f"interrupted after {count[1]} changes"]
     assert fleet.deploy() == 0
     assert fleet.sessions["worker"].host.history[-1]["result"] == "ok"
+
+
+def test_a_deploy_interrupted_while_it_stages_tells_what_it_changed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].before = CtrlC(monkeypatch).at("release")
+    with pytest.raises(KeyboardInterrupt):
+        fleet.deploy()
+    said = capsys.readouterr().out
+    made = {name: count for name, count in fleet.changed().items() if count}
+    told = re.findall(r"^(\w+): (\d+) of \d+ changes made, what runs there was", said, re.M)
+    assert {name: int(count) for name, count in told} == made
+    assert "worker" in made
+    for name, session in fleet.sessions.items():
+        results = [(entry["changes"], entry["result"]) for entry in session.host.history]
+        count = made.get(name)
+        assert results == ([(count, f"interrupted after {count} changes")] if count else [])
+    assert fleet.deploy() == 0
+
+
+def test_an_interrupt_before_the_first_change_says_so(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.sessions["worker"].locked = True
+
+    def press(seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(begin, "sleep", press)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.deploy(wait=60.0)
+    assert capsys.readouterr().out.endswith("interrupted before any host was changed\n")
+    assert not any(fleet.changed().values())
 
 
 def test_a_deploy_that_was_broken_off_is_in_the_history_of_the_host(
@@ -443,7 +478,7 @@ def test_a_deploy_that_was_broken_off_is_in_the_history_of_the_host(
         fleet.deploy()
     ended.set()
     said = capsys.readouterr().out
-    assert "worker did not stop within 0 s" in said
+    assert "worker: not waited for, `start gearman-worker@reverse.service` may still be" in said
     assert re.search(r"^worker: \d+ of \d\d changes made$", said, re.MULTILINE)
     assert fleet.sessions["worker"].host.history[-1]["result"] == "begun"
 
