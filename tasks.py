@@ -69,7 +69,7 @@ def plan(
     )
 
 
-@command(help=HOSTS | PART | OUTPUT | RELEASE | YES | {"check": "the same as invoke plan"})
+@command(help=HOSTS | PART | OUTPUT | RELEASE | YES | {"check": "the same as ./invoke plan"})
 def deploy(
     c: Context,
     hosts: str = "",

@@ -19,6 +19,7 @@ from invoke.tasks import Task, task
 from gearman_py.log_format import LOG_FORMATS
 from gearman_py.printable import printable
 from provision.errors import ToolkitError
+from provision.invoke_line import same_hosts
 from provision.options import BATCH, HOSTS_AT_ONCE, SETTLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,8 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
             # Releases, keys and inventories that are written here: no others may change them.
             os.umask(os.umask(0o022) | 0o022)
             try:
-                status = function(*args, **kwargs)
+                with same_hosts(str(kwargs.get("hosts", ""))):
+                    status = function(*args, **kwargs)
                 sys.stdout.flush()
             except ToolkitError as error:
                 raise Exit(f"invoke: {printable(str(error))}", code=error.status) from error

@@ -96,7 +96,7 @@ class FrontDoor(Program):
         else:
             kind, known = "task", list(self.collection.task_names)
         near = get_close_matches(word.partition("=")[0], known, 1)
-        cure = f"see invoke {f'--help {task}' if task else '--list'}"
+        cure = f"see ./invoke {f'--help {task}' if task else '--list'}"
         for each in context.positional_args if context else ():
             cure = f"{task} takes {(each.name or '').upper()}: {each.help}"
         where = f" after {task}" if task else ""

@@ -39,7 +39,7 @@ FLOORS = (
 TOOLKIT = (
     {
         *("agent", "atomic_write", "file_lock", "fetch_page", "distributions", "errors"),
-        "wording",
+        *("invoke_line", "wording"),
     },
     {"inventory", "lab", "options", "render"},
     {"pki", "release", "remote", "ssh"},

@@ -117,7 +117,7 @@ def test_a_flag_without_its_s_is_answered_with_the_right_one(flag: tuple[str, ..
         ("retire", f"retire needs {NAMES}"),
         ("depoly", "unknown task depoly; did you mean deploy?"),
         ("retire one two", f"unknown task two after retire; retire takes {NAMES}"),
-        ("retire --nmaes one", "unknown flag --nmaes; see invoke --list"),
+        ("retire --nmaes one", "unknown flag --nmaes; see ./invoke --list"),
         ("plan --hosts", "--hosts needs a value"),
         ("-R plan", f"--dry {NO_EFFECT}; plan shows what deploy would change"),
         ("deploy --dry", f"--dry {NO_EFFECT}; plan shows what deploy would change"),
@@ -133,10 +133,10 @@ def test_a_mistake_on_the_command_line_is_told_with_what_is_missing(words: str, 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--bogus", "unknown flag --bogus after check; see invoke --help check"),
+        ("--bogus", "unknown flag --bogus after check; see ./invoke --help check"),
         ("--limit", "--limit needs a value"),
         ("--hosts ''", "--hosts is empty: give it a value, or leave it out"),
-        ("twice", "unknown task twice after check; see invoke --help check"),
+        ("twice", "unknown task twice after check; see ./invoke --help check"),
     ],
 )
 def test_a_mistake_is_no_warning_to_a_monitoring_system(words: str, told: str) -> None:

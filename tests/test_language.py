@@ -50,7 +50,22 @@ READ = [
     ROOT / "packages" / "tasks.py",
     ROOT / "tests" / "tasks.py",
 ]
+# As it is typed in the checkout, where `invoke` alone is not found.
+BARE_INVOKE = re.compile(
+    r"`invoke [a-z]|(?<![./\w-])invoke (?:check|deploy|doctor|drain|history|lab|lock|logs|plan"
+    r"|releases|retire|rollback|run|smoke|status|trust|undrain|upgrade|web)\b"
+)
 NAMES = re.compile(r"\bNOBODY\b|\"nobody\"")  # the account and group of that name
+
+
+def test_commands_of_the_toolkit_are_named_as_they_are_typed() -> None:
+    texts = {path: path.read_text() for path in READ if ROOT / "tests" not in path.parents}
+    found = [
+        f"{path}:{text.count(chr(10), 0, phrase.start()) + 1}: {phrase[0]!r}"
+        for path, text in texts.items()
+        for phrase in BARE_INVOKE.finditer(text)
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_the_worst_phrases_are_not_used() -> None:

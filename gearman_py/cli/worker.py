@@ -24,7 +24,7 @@ from gearman_py.cli.common import (
 from gearman_py.cli.run_command import CommandFailed, run_command
 from gearman_py.cli.worker_options import command_parser
 from gearman_py.config import as_words, read_table
-from gearman_py.functions import BUNDLED, load_function
+from gearman_py.functions import BUNDLED, NEED_EXTRAS, load_function
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import reload
 from gearman_py.worker.job import Outcome, WorkerJob
@@ -165,7 +165,9 @@ def _add_bundled(parser: ArgumentParser, worker: Worker, name: str) -> None:
     try:
         worker.add_function(name, load_function(name), workload=True)
     except ImportError as error:
-        parser.error(f"{name} cannot be served here: {error}; install gearman_py[{name}]")
+        extra = f"[{name}]" if name in NEED_EXTRAS else ""
+        cure = f"pip install 'gearman_py{extra}'" if extra else "install gearman_py again"
+        _refuse(parser, f"{name} cannot be served here: {error}: {cure}")
 
 
 def _add_command(

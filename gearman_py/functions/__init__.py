@@ -9,6 +9,7 @@ BUNDLED = {
     "reverse": "gearman_py.functions.reverse:reverse",
     "wc": "gearman_py.functions.wc:wc",
 }
+NEED_EXTRAS = frozenset({"resize"})  # of the same names: pip install 'gearman_py[resize]'
 
 
 def load_function(name: str) -> Callable[[bytes], bytes]:

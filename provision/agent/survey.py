@@ -71,8 +71,11 @@ class Survey(Batch):
         return sorted({str(entry.get("UNIT", "?")) for entry in entries})
 
     def ask_lines(self, unit: str, number: str) -> Any:
-        only = ["--no-pager", "--output=cat", f"--lines={number}", f"--unit={unit}"]
-        return last_lines(run_query(["journalctl", "--quiet", *only]))
+        show = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={number}"]
+        # systemd tells each restart, which would leave no line of why the program ended.
+        errors = [f"UNIT={unit}", *(f"PRIORITY={level}" for level in range(4))]
+        own = last_lines(run_query([*show, f"_SYSTEMD_UNIT={unit}", "+", *errors]))
+        return own or last_lines(run_query([*show, f"--unit={unit}"]))
 
     def ask_said(self, unit: str, number: str) -> Any:
         show = ["systemctl", "show", "--property=InvocationID", "--value", "--", unit]

@@ -1,4 +1,4 @@
-"""`invoke check`: whether all hosts are as wanted, in a line and in metrics.
+"""`./invoke check`: whether all hosts are as wanted, in a line and in metrics.
 
 The line and the exit status are those of a plugin of Nagios, Icinga and Naemon:
 https://www.monitoring-plugins.org/doc/guidelines.html. The metrics are for the textfile collector

@@ -1,4 +1,4 @@
-"""`invoke facts`: what the hosts are, in one table; and as data, all that was asked."""
+"""`./invoke facts`: what the hosts are, in one table; and as data, all that was asked."""
 
 import time
 from pathlib import Path

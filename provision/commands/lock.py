@@ -1,4 +1,4 @@
-"""`invoke lock`: a lock for an app that is a Python project, for hosts of every kind at once.
+"""`./invoke lock`: a lock for an app that is a Python project, for hosts of every kind at once.
 
 uv resolves what the project says that it needs, and writes pylock.toml with the hashes of all
 files that an index has. gearman_py is left out, and comes from this checkout, unless the project
@@ -88,7 +88,7 @@ def _resolve(app: App, wanted: Path, out: Path, scratch: Path, *, upgrade: bool)
         project = tomllib.loads(wanted.read_text()).get("project", {})
     command = [
         *(find_tool("uv"), "pip", "compile", "--universal", "--quiet", "--generate-hashes"),
-        *("--no-header", "--custom-compile-command", "invoke lock"),
+        *("--no-header", "--custom-compile-command", "./invoke lock"),
         *("--python-version", _least_python(project), "--output-file", str(out.resolve())),
         *(["--upgrade"] if upgrade else []),
         *(["--no-emit-package", _wheel_name(app)] if app.wheel else []),

@@ -1,4 +1,4 @@
-"""What `invoke logs NAME` means: the units of a job server, of a worker or function, or any other.
+"""What `./invoke logs NAME` means: units of a job server, of a worker or function, or any other.
 
 A program's unit has a digest in its name, which changes with its file; so a worker's name stands
 for the units of all its instances, those that are gone too, whose lines remain.
@@ -15,6 +15,7 @@ from provision.fleet.run import Connect
 from provision.inventory.host import Host
 from provision.inventory.worker_settings import NAME
 from provision.inventory.workers import WorkerDefinition, workers
+from provision.invoke_line import invoke_line
 from provision.remote.messages import Unknown
 from provision.resources.health import ServerHealth, split_server
 from provision.resources.unit import Unit
@@ -81,7 +82,7 @@ class LogNames:
         silent = f" ({'; '.join(self._silent)})" if self._silent else ""
         return (
             f"; what {', '.join(names)} serves is known while a job server lists it{silent}: say "
-            f"`invoke logs {names[0]}`"
+            f"`{invoke_line('logs', names[0])}`"
         )
 
     def _is_there(self, unit: str) -> bool:

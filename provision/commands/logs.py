@@ -1,4 +1,4 @@
-"""`invoke logs`: what our units say, on one host or on all, in one stream in the order of time."""
+"""`./invoke logs`: what our units say, on one host or on all, in one stream by time."""
 
 import heapq
 from collections import deque

@@ -1,4 +1,4 @@
-"""`invoke monitor-config`: what a Prometheus needs to watch the job servers of an inventory."""
+"""`./invoke monitor-config`: what a Prometheus needs to watch the job servers of an inventory."""
 
 import json
 import os

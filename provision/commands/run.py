@@ -1,4 +1,4 @@
-"""`invoke run`: a command on many hosts at once, its output as it comes, and how it ended.
+"""`./invoke run`: a command on many hosts at once, its output as it comes, and how it ended.
 
 The words are run as they are given, by no shell unless one is asked for. It runs as the user who
 logs in, or as root. Ctrl-C ends it on every host.
@@ -14,6 +14,7 @@ from provision.fleet import pool
 from provision.fleet.ask_all import AskAll
 from provision.fleet.run import Connect
 from provision.inventory.host import Host
+from provision.invoke_line import invoke_line
 from provision.options import Options
 from provision.report.events import Row
 from provision.wording import format_count
@@ -36,7 +37,7 @@ class RunOptions:
 def run(folder: Path, options: Options, words: Sequence[str], how: RunOptions) -> int:
     """Run ``words`` on every host. Returns 0 when it ended with 0 on all."""
     if not words:
-        raise ToolkitError("say what to run after --, as in: invoke run --hosts ... -- uptime")
+        raise ToolkitError(f"say what to run after --, as in: {invoke_line('run')} -- uptime")
     argv = ["/bin/sh", "-c", " ".join(words)] if how.shell else list(words)
     asked = AskAll(folder, options, connect=partial(pool.connect, become=how.root))
     wide = max(len(host.name) for host in asked.hosts)

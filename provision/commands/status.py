@@ -17,6 +17,7 @@ from provision.fleet.kept_releases import tell_given_up
 from provision.fleet.run import Connect, Run
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import DRAINED
+from provision.invoke_line import invoke_line
 from provision.options import Options
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Question, Unknown
@@ -75,14 +76,13 @@ def status(
         _show_queues(run, servers)
         for host_run in run.host_runs:
             if jobs := _jobs_left(host_run):
-                move = "`invoke deploy` moves them to the others"
+                move = f"`{invoke_line('deploy')}` moves them to the others"
                 run.report.say(
                     f"{host_run.name}: its job server leaves, and holds {format_jobs(jobs)}: {move}"
                 )
             if DRAINED in host_run.host.groups:
-                run.report.say(
-                    f"{host_run.name}: drained; `invoke undrain {host_run.name}` ends it"
-                )
+                undrain = invoke_line("undrain", host_run.name)
+                run.report.say(f"{host_run.name}: drained; `{undrain}` ends it")
         tell_retirements(run)
         _tell_unknown_workers(run, servers, answers)
         if others := run.inventory.others:

@@ -123,7 +123,7 @@ def run(
     parallel: int = HOSTS_AT_ONCE,
     json: bool = False,
 ) -> int:
-    """Run a command on many hosts: invoke run --hosts ... -- COMMAND."""
+    """Run a command on many hosts: ./invoke run --hosts ... -- COMMAND."""
     from provision.commands import run as running
 
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []

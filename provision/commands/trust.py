@@ -1,4 +1,4 @@
-"""`invoke trust`: the hosts' keys are shown once to a person who can compare them, then recorded.
+"""`./invoke trust`: the hosts' keys are shown once to a person who can compare them, then recorded.
 
 Only the inventory's known_hosts is written, and only after a yes. A key that is not the one on
 record is never taken for it: that needs `--replace`, which names the host. A jump host is logged

@@ -1,4 +1,4 @@
-"""`invoke try`: an app's release on this machine, before any host is asked.
+"""`./invoke try`: an app's release on this machine, before any host is asked.
 
 The release is built as for a host of this kind, and an agent unpacks it and makes its venv, as on a
 host. Each worker that the inventory has of the app then serves a job server that is there for this

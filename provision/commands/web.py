@@ -1,4 +1,4 @@
-"""`invoke web`: the dashboard of an inventory's job servers, on this machine and through SSH.
+"""`./invoke web`: the dashboard of an inventory's job servers, on this machine and through SSH.
 
 Nothing is installed on the hosts, and their firewalls stay as they are. The SSH connections are
 those of the other commands: through jump hosts, with verified keys. With ``operate``, the page is

@@ -23,6 +23,7 @@ from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory.drained import mark_drained
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import find_unencrypted
+from provision.invoke_line import invoke_line
 from provision.options import Options
 from provision.release.app import apps_of, named_app
 from provision.release.app_source import App
@@ -33,7 +34,6 @@ from provision.report.events import Finding
 from provision.resources.base import Resource
 from provision.resources.health import ServerHealth, split_server
 
-UNKNOWN_CURE = "stop it there; `invoke retire` does before a host leaves the inventory"
 NOTHING = Artifact("none", "", 0, None)  # when only names of units and servers are wanted
 
 
@@ -129,7 +129,12 @@ def _find_unknown_workers(
             rows = answer.get("registered", ()) if isinstance(answer, dict) else ()
             for line in workers.strangers(facts.host.name, rows):
                 text = f"{server} knows a worker that is not the inventory's: {line}"
-                yield Finding(facts.host.name, "warn", "unknown", text, UNKNOWN_CURE)
+                yield Finding(facts.host.name, "warn", "unknown", text, _unknown_cure())
+
+
+def _unknown_cure() -> str:
+    retire = invoke_line("retire", "HOST")
+    return f"stop it there (`{retire}` does so, before a host leaves the inventory)"
 
 
 def _measure_clock(session: Session) -> ClockOffset:

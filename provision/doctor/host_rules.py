@@ -2,26 +2,28 @@
 
 Pure: no host, no clock. What a host should be comes from its resources, so a rule knows no
 role and no unit by name. An answer that could not be had is a warning that says why. What is
-between a host and the job servers is in provision/doctor/network_rules.py.
+between a host and the job servers is in provision/doctor/network_rules.py, what is wrong with
+units in unit_rules.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypeGuard
+from typing import Literal, TypeGuard
 
 from gearman_py.config import format_size
 from provision.doctor import network_rules as reach
+from provision.doctor import unit_rules as units
 from provision.doctor.subject import HostFacts, Unanswered, Verdict, is_running
+from provision.doctor.unit_rules import LAST, SAID
 from provision.errors import HostFailed
 from provision.fleet.before_change import FOLDER
+from provision.invoke_line import invoke_line
 from provision.release.build import ON_HOSTS, target_of
-from provision.remote.messages import Question, Unknown
-from provision.report.denials import find_denials
+from provision.remote.messages import Question
 from provision.report.events import Finding
 from provision.resources.account import FormerAccount
 from provision.resources.base import Answers, Problem, Resource
 from provision.resources.certificate import RENEWED, Certificate
-from provision.resources.drained_server import DrainedServer
 from provision.resources.files import Directory, File
 from provision.resources.former_files import FormerFiles
 from provision.resources.former_units import FormerUnits
@@ -30,15 +32,12 @@ from provision.resources.release import Release
 from provision.resources.requirement import FreePort, Systemd
 from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit
-from provision.wording import format_count
 
 AHEAD_WARNS, AHEAD_FAILS = 1.0, 60.0  # seconds
 FREE_WARNS, FREE_FAILS = 2**30, 2**26  # bytes of a file system
 INODES_WARN = 2000
 MEMORY_WARNS = 0.05  # of all
 SINCE = "-24h"
-LAST = "5"  # lines of a unit that failed
-SAID = "200"  # lines in which a unit may say what it is not allowed
 PLACES = ("/", "/opt", "/var", "/tmp", "/run")  # noqa: S108  # where what runs may write
 ASKED = FreePort | Systemd | Certificate | FormerAccount | FormerUnits | FormerFiles
 """Resources whose own questions are asked."""
@@ -124,7 +123,7 @@ def _check_clock(facts: HostFacts) -> Iterator[Verdict]:
     yield (
         "fail" if off >= AHEAD_FAILS else "warn",
         f"{abs(ahead):.1f} s {way} this machine's",
-        "timedatectl set-ntp true there, or here if here it is wrong",
+        f"{facts.on_host('timedatectl set-ntp true')}; here, if this machine's clock is wrong",
     )
 
 
@@ -139,13 +138,17 @@ def _check_disk(facts: HostFacts) -> Iterator[Verdict]:
         left, inodes = space["free"], space["inodes"]
         little = space["size"] // 20  # of a small one that is enough
         if space["readonly"]:
-            yield "fail", f"{place} is read-only", f"dmesg says why; mount -o remount,rw {place}"
+            yield (
+                "fail",
+                f"{place} is read-only",
+                facts.on_host("dmesg", f"mount -o remount,rw {place}"),
+            )
         elif left < min(FREE_WARNS, little):
             state: Literal["warn", "fail"] = "fail" if left < min(FREE_FAILS, little) else "warn"
             text = f"{place} has {format_size(left)} of {format_size(space['size'])} left"
-            yield state, text, f"du -xh --max-depth=2 {place} | sort -h | tail"
+            yield state, text, facts.on_host(f"du -xh --max-depth=2 {place} | sort -h | tail")
         elif inodes is not None and inodes < INODES_WARN:
-            cure = f"du -x --inodes --max-depth=2 {place} | sort -n | tail"
+            cure = facts.on_host(f"du -x --inodes --max-depth=2 {place} | sort -n | tail")
             yield "fail", f"{place} has {inodes} inodes left", cure
         else:
             free.append(f"{place} {format_size(left)}")
@@ -158,78 +161,18 @@ def _check_memory(facts: HostFacts) -> Iterator[Verdict]:
     for unit in killed:
         yield (
             "fail",
-            f"{unit} had a process killed for want of memory within a day",
+            f"{unit} had a process killed within a day, as memory ran out",
             "raise gearman_memory or gearman_worker_memory in the inventory, or add memory",
         )
     left, whole = machine["available"], machine["memory"]
     text = f"{format_size(left)} of {format_size(whole)} available"
     if left < whole * MEMORY_WARNS:
-        yield "warn", text, "systemd-cgtop -m -n 1 -b shows who has it"
+        yield "warn", text, facts.on_host("systemd-cgtop -m -n 1 -b") + " shows which units use it"
     elif not killed:
         yield "ok", text, ""
 
 
 # -- what runs there --------------------------------------------------------------------
-
-
-def _check_units(facts: HostFacts) -> Iterator[Verdict]:
-    well, deploy = [], "invoke deploy"
-    for unit in facts.wanted(Unit):
-        found = facts.known_answer("unit", unit.name)
-        verdict = _judge_unit(unit, found)
-        if verdict is None:
-            well.append(unit.name.removesuffix(".service"))
-            continue
-        state, text, cure = verdict
-        last = facts.answers.get(("lines", unit.name, LAST), ())
-        said = [f"| {line}" for line in (() if isinstance(last, Unknown) else last)]
-        yield state, "\n".join([f"{unit.name} {text}", *(said if state == "fail" else ())]), cure
-    for _ in facts.wanted(DrainedServer):
-        yield "warn", "its job server is drained", f"invoke undrain {facts.host.name}"
-    for former in facts.resources:
-        if isinstance(former, FormerUnits):
-            facts.known_answer(*former.question)
-            for name, there in former.former_units(facts.answers).items():
-                verb = "runs" if there["active"] else "is there"
-                yield "warn", f"{name} {verb}, and the inventory does not have it", deploy
-    if well:
-        yield "ok", f"{', '.join(well)} {'run' if len(well) > 1 else 'runs'}", ""
-
-
-def _judge_unit(unit: Unit, found: dict[str, Any] | None) -> Verdict | None:
-    """What is wrong with a unit."""
-    name, deploy = unit.name, "invoke deploy"
-    if found is None:
-        return "fail", "is not there", deploy
-    if found["load"] == "masked":
-        return "fail", "is masked", f"systemctl unmask {name}, then {deploy}"
-    if found["load"] != "loaded":
-        return "fail", f"cannot be loaded ({found['load']})", f"systemctl status {name}"
-    if found["sub"] == "auto-restart":
-        times = format_count(found["restarts"], "time")
-        return "fail", f"fails and is restarted, {times} by now", f"journalctl -u {name}"
-    if found["active"] == "failed":
-        return "fail", f"failed ({found['result']})", f"journalctl -u {name}, then {deploy}"
-    if not is_running(found):
-        return "fail", f"is {found['active']}", deploy
-    if found["stale"]:
-        return "warn", "has a newer file than systemd knows", deploy
-    if found["outdated"]:
-        return "warn", f"runs, but {found['outdated']}", deploy
-    if found["enabled"] != "enabled":
-        return "warn", "would not start at boot", deploy
-    if found["restarts"]:
-        again = format_count(found["restarts"], "time")
-        cure = f"journalctl -u {name}; systemctl reset-failed {name} forgets it"
-        return "warn", f"runs, and failed {again} before", cure
-    return None
-
-
-def _check_denials(facts: HostFacts) -> Iterator[Verdict]:
-    for unit in facts.wanted(Unit):
-        said = facts.known_answer("said", unit.name, SAID)
-        for line, cure in find_denials(unit.name, said):
-            yield "warn", f"{unit.name} said:\n| {line}", cure
 
 
 def _check_release(facts: HostFacts) -> Iterator[Verdict]:
@@ -240,20 +183,21 @@ def _check_release(facts: HostFacts) -> Iterator[Verdict]:
         old = [id for id in known["running"] if id != current]
         tree = facts.tree if each.root == ON_HOSTS else None
         if current is None:
-            yield "fail", "no release is in use", "invoke deploy"
+            yield "fail", "no release is in use", invoke_line("deploy")
         elif kept is None:
-            yield "fail", f"release {current} is not whole there", "invoke deploy"
+            yield "fail", f"release {current} is not whole there", invoke_line("deploy")
         elif damaged := known["damaged"].get(current):
-            yield "fail", f"release {current} is damaged: {damaged}", "invoke deploy"
+            yield "fail", f"release {current} is damaged: {damaged}", invoke_line("deploy")
         elif kept["bad"]:
-            yield "fail", f"release {current} was given up: {kept['bad']}", "invoke rollback"
+            yield "fail", f"release {current} was given up: {kept['bad']}", invoke_line("rollback")
         elif old:
             running = ", ".join(old)
-            yield "warn", f"{running} still runs, and {current} is in use", "invoke deploy"
+            yield "warn", f"{running} still runs, and {current} is in use", invoke_line("deploy")
         elif tree not in (None, current):
             why = known["given_up"].get(tree)
             bad, cure = (f", given up: {why}", "mend it, then ") if why else ("", "")
-            yield "warn", f"{current} runs, and this tree is {tree}{bad}", f"{cure}invoke upgrade"
+            text = f"{current} runs, and this tree is {tree}{bad}"
+            yield "warn", text, f"{cure}{invoke_line('upgrade')}"
         else:
             yield "ok", f"{current}{'' if tree is None else ', as this tree'}", ""
 
@@ -265,7 +209,7 @@ def _check_port(facts: HostFacts) -> Iterator[Verdict]:
         problems = _problems_of(facts, [port])
         yield from problems
         if found is None:
-            yield "fail", f"nothing listens at {place}", "invoke deploy"
+            yield "fail", f"nothing listens at {place}", invoke_line("deploy")
         elif not problems:
             yield "ok", f"{found['command']} listens at {place}", ""
 
@@ -280,14 +224,15 @@ def _problems_of(facts: HostFacts, resources: Sequence[Resource]) -> list[Verdic
 
 
 def _check_certificate(facts: HostFacts) -> Iterator[Verdict]:
+    deploy = invoke_line("deploy")
     for each in facts.wanted(Certificate):
         there = [facts.known_answer(*question) for question in each.questions()]
         if not all(there):
-            yield "fail", f"{each.path}.pem or its key is missing", "invoke deploy issues one"
+            yield "fail", f"{each.path}.pem or its key is missing", f"{deploy} issues one"
         elif why := each.why_wrong(facts.answers, timedelta(0)):
-            yield "fail", f"{each.path}.pem: {why}", "invoke deploy issues another"
+            yield "fail", f"{each.path}.pem: {why}", f"{deploy} issues another"
         elif why := each.why_wrong(facts.answers, timedelta(days=each.days) / RENEWED):
-            yield "warn", f"{each.path}.pem: {why}", "invoke deploy renews it"
+            yield "warn", f"{each.path}.pem: {why}", f"{deploy} renews it"
         else:
             yield "ok", f"{each.path}.pem is good, and not due to be renewed", ""
 
@@ -300,9 +245,9 @@ def _check_former_account(facts: HostFacts) -> Iterator[Verdict]:
             continue
         if traces := each.remaining_traces(facts.answers):
             text = f"user {each.name}, which nothing of ours needs, is kept: {'; '.join(traces)}"
-            yield "warn", text, "give that another account, then invoke deploy"
+            yield "warn", text, f"give that another account, then {invoke_line('deploy')}"
         else:
-            yield "warn", f"user {each.name} is there, and nothing needs it", "invoke deploy"
+            yield "warn", f"user {each.name} is there, and nothing needs it", invoke_line("deploy")
 
 
 def _check_files(facts: HostFacts) -> Iterator[Verdict]:
@@ -314,7 +259,8 @@ def _check_files(facts: HostFacts) -> Iterator[Verdict]:
             facts.known_answer(*question)
         if paths := sorted(each.former_paths(facts.answers)):
             is_, it = ("is", "it") if len(paths) == 1 else ("are", "them")
-            yield "warn", f"{', '.join(paths)} {is_} there, and nothing needs {it}", "invoke deploy"
+            text = f"{', '.join(paths)} {is_} there, and nothing needs {it}"
+            yield "warn", text, invoke_line("deploy")
 
 
 def _check_content(facts: HostFacts) -> Iterator[Verdict]:
@@ -326,7 +272,7 @@ def _check_content(facts: HostFacts) -> Iterator[Verdict]:
             changed += [each.path for _ in each.plan_changes(facts.answers)]
     if changed:
         verb = "is" if len(changed) == 1 else "are"
-        cure = "invoke plan shows the difference, and invoke deploy mends it"
+        cure = f"{invoke_line('plan')} shows the difference, and {invoke_line('deploy')} mends it"
         yield "warn", f"{', '.join(changed)} {verb} not as the inventory has it", cure
 
 
@@ -336,8 +282,8 @@ RULES: tuple[tuple[str, Callable[[HostFacts], Iterator[Verdict]]], ...] = (
     ("disk", _check_disk),
     ("memory", _check_memory),
     ("release", _check_release),
-    ("units", _check_units),
-    ("denied", _check_denials),
+    ("units", units.check_units),
+    ("denied", units.check_denials),
     ("port", _check_port),
     ("accounts", _check_former_account),
     ("files", _check_files),

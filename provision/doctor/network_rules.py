@@ -1,10 +1,13 @@
 """What can be wrong between a host and the job servers, as it is seen from that host."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator
 
 from gearman_py.functions import BUNDLED
 from provision.distributions import opening_advice
 from provision.doctor.subject import HostFacts, Verdict, is_running
+from provision.inventory.schedules import ADMIN_SOCKET
+from provision.invoke_line import invoke_line
 from provision.remote.answers import ServerAnswer
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
 from provision.resources.program import ProgramHealth
@@ -24,34 +27,36 @@ def check_servers(facts: HostFacts) -> Iterator[Verdict]:
             text, cure = UNREACHED[found["problem"]]
             said = "".join(f"\n| {rule}" for rule in drops)
             detail = f" ({found['detail']})" if found["detail"] else ""
-            yield "fail", f"{server} {text}{detail}{said}", cure.format(host=host, port=port)
+            name = host.rpartition("/")[2]  # without gearmans://
+            cure = cure.format(host=name, port=port, sudo=facts.as_root(""), here=facts.host.name)
+            yield "fail", f"{server} {text}{detail}{said}", cure
 
 
-LET_IN = f"on the job server {opening_advice('{port}')}"
+LET_IN = f"on {{host}}: {opening_advice('{port}')}"
 UNREACHED = {
     "refused": (
         "refuses the connection: nothing listens there, or a firewall rejects it",
-        "systemctl status gearmand.socket gearmand there; nft list ruleset",
+        "on {host}: {sudo}systemctl status gearmand.socket gearmand; {sudo}nft list ruleset",
     ),
     "silent": (
         "is silent: it is down, or a firewall between drops what is sent to it",
-        f"nft list ruleset on both hosts; {LET_IN}",
+        f"on both hosts: {{sudo}}nft list ruleset; {LET_IN}",
     ),
     "no way": (
         "cannot be reached: no route to it, or a firewall rejects it",
-        f"ip route get {{host}}; nft list ruleset; {LET_IN}",
+        f"on {{here}}: ip route get {{host}}; {{sudo}}nft list ruleset; {LET_IN}",
     ),
     "forbidden": (
         "may not be reached: this host's own firewall forbids it",
-        "nft list ruleset; let TCP {port} out",
+        "on {here}: {sudo}nft list ruleset shows the rule; let TCP {port} out",
     ),
     "no name": (
         "has a name that cannot be resolved here",
-        "getent hosts {host}; use an address as ansible_host, or mend DNS",
+        "on {here}: getent hosts {host}; use an address as ansible_host, or mend DNS",
     ),
     "no answer": (
         "accepts the connection, but does not answer as a job server",
-        "systemctl status gearmand on the job server; is it Gearman that listens there?",
+        "on {host}: {sudo}systemctl status gearmand; is it Gearman that listens there?",
     ),
 }
 
@@ -67,7 +72,11 @@ def check_firewall(facts: HostFacts) -> Iterator[Verdict]:
             for server in facts.servers
             if facts.known_answer("server", *split_server(server))["problem"] is not None
         ]
-        yield ("warn" if unreached else "ok"), text, ("nft list ruleset" if unreached else "")
+        yield (
+            ("warn" if unreached else "ok"),
+            text,
+            (facts.on_host("nft list ruleset") if unreached else ""),
+        )
 
 
 def check_queue(facts: HostFacts) -> Iterator[Verdict]:
@@ -77,7 +86,7 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
         if found["problem"] is not None:
             continue
         functions = found["functions"]
-        kept = _why_kept(found, facts.host.name)
+        kept = _why_kept(facts, found)
         if kept:
             yield kept
         stuck = {
@@ -86,14 +95,14 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
         for pause in found.get("pauses", ()):
             if name := pause["function"]:
                 text = f"{name} is paused{format_pause(pause['since'], pause['by'])}: its jobs wait"
-                yield "warn", text, f"gearadmin --resume {name}"
+                yield "warn", text, _admin_command(facts, "--resume", name)
         for name, row in {} if found["moving"] else stuck.items():
             yield (
                 "fail",
                 f"{name}: {format_count(row['queued'], 'job')} waiting, and no worker serves it",
-                f"invoke retire {facts.host.name} moves them"
+                f"{invoke_line('retire', facts.host.name)} moves them"
                 if facts.retirement
-                else _serving_cure(name, _other_servers(facts, server, name), is_kept=bool(kept)),
+                else _serving_cure(facts, server, name, is_kept=bool(kept)),
             )
         if not stuck and not kept:
             named = {name: row for name, row in functions.items() if "@" not in name}
@@ -102,10 +111,15 @@ def check_queue(facts: HostFacts) -> Iterator[Verdict]:
             yield "ok", f"{count}, {jobs} waiting, {sums['running']} running", ""
 
 
-def _why_kept(found: ServerAnswer, host: str) -> Verdict | None:
+def _why_kept(facts: HostFacts, found: ServerAnswer) -> Verdict | None:
     """Why a job server takes no jobs, or gives none to its workers."""
     if why := found["refuses"]:
-        return "fail", f"its job server refuses jobs: {why}", f"{REFUSED_CURE} {host}"
+        logs = invoke_line("logs", "gearmand", "--limit", facts.host.name)
+        return (
+            "fail",
+            f"its job server refuses jobs: {why}",
+            f"mend the cause, and it goes on by itself; {logs} shows since when",
+        )
     if found["moving"]:
         text = "its jobs are being moved to other job servers, and it assigns none"
         return "warn", text, "wait for the drain or retire; if it was interrupted, run it again"
@@ -113,11 +127,13 @@ def _why_kept(found: ServerAnswer, host: str) -> Verdict | None:
         own = [each for each in found.get("pauses", ()) if not each["function"]]
         told = format_pause(own[0]["since"], own[0]["by"]) if own else ""
         text = f"its job server is paused{told}: it assigns no jobs"
-        return "warn", text, "gearadmin --resume-server"
+        return "warn", text, _admin_command(facts, "--resume-server")
     return None
 
 
-REFUSED_CURE = "mend the cause, and it goes on by itself; invoke logs shows since when"
+def _admin_command(facts: HostFacts, *words: str) -> str:
+    """How the job server of this host is steered: it takes commands on its admin socket alone."""
+    return facts.on_host(shlex.join(["gearadmin", "-h", f"unix:{ADMIN_SOCKET}", *words]))
 
 
 def _other_servers(facts: HostFacts, server: str, function: str) -> list[str]:
@@ -132,22 +148,24 @@ def _other_servers(facts: HostFacts, server: str, function: str) -> list[str]:
     ]
 
 
-def _serving_cure(function: str, others: Sequence[str], *, is_kept: bool) -> str:
+def _serving_cure(facts: HostFacts, server: str, function: str, *, is_kept: bool) -> str:
     """How a function gets a worker. Jobs are not to be purged that only cannot come to theirs."""
-    if others:
+    name = facts.host.name
+    if others := _other_servers(facts, server, function):
         return (
-            f"it is served at {', '.join(others)}: invoke deploy tells the workers all job "
-            "servers; if this one is to leave, invoke retire or drain moves its jobs"
+            f"it is served at {', '.join(others)}: {invoke_line('deploy')} tells the workers all "
+            f"job servers; if this one is to leave, {invoke_line('retire', name)} or "
+            f"{invoke_line('drain', name)} moves its jobs"
         )
     if function in BUNDLED:
-        return "invoke doctor on the worker hosts; add it to gearman_functions of one"
+        return "mend what doctor says of the worker hosts; or add it to gearman_functions of one"
     cure = (
-        "invoke doctor on the worker hosts; or name a worker in gearman_workers whose functions: "
-        "has it"
+        "mend what doctor says of the worker hosts; or name a worker in gearman_workers whose "
+        "functions: has it"
     )
     if is_kept:
         return cure
-    return f"{cure}; or, if its jobs are not wanted, gearadmin --purge {function}"
+    return f"{cure}; or, if its jobs are not wanted, {_admin_command(facts, '--purge', function)}"
 
 
 def check_database(facts: HostFacts) -> Iterator[Verdict]:
@@ -167,13 +185,17 @@ def check_database(facts: HostFacts) -> Iterator[Verdict]:
         elif UNKNOWN_OPTION not in problem:
             first, *more = problem.removeprefix("gearmand: ").splitlines()
             said = "".join(f"\n| {line}" for line in more)
-            yield "fail", f"jobs cannot be stored: {first}{said}", DATABASE_CURE
+            yield (
+                "fail",
+                f"jobs cannot be stored: {first}{said}",
+                DATABASE_CURE + invoke_line("deploy"),
+            )
 
 
 UNKNOWN_OPTION = "unrecognized arguments: --check-queue"  # to an older release
 DATABASE_CURE = (
-    "start or mend the database; if the job server asks it wrongly: gearman_database, its user, "
-    "_password and _ca in the inventory, then invoke deploy"
+    "start or mend the database; if the job server asks it wrongly: gearman_database, "
+    "gearman_database_user, _password and _ca in the inventory, then "
 )
 
 
@@ -199,7 +221,8 @@ def check_registered(facts: HostFacts) -> Iterator[Verdict]:
             if not unit or not is_running(unit):
                 continue  # which has been told
             text = f"{server} knows no worker for {_listed(health.functions or asked)} of this host"
-            yield "fail", text, f"systemctl status {health.unit}; invoke logs {facts.host.name}"
+            logs = invoke_line("logs", health.unit, "--limit", facts.host.name)
+            yield "fail", text, f"{facts.on_host(f'systemctl status {health.unit}')}; {logs}"
     for server, functions in there.items():
         yield "ok", f"{_listed(functions)} at {server}", ""
 

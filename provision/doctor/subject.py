@@ -50,6 +50,15 @@ class HostFacts:
         past = self.answers.get(PAST_RUNS)
         return ended_retirement(past) if isinstance(past, list) else ""
 
+    def on_host(self, *commands: str) -> str:
+        """Commands as they are typed in a shell of this host, as root."""
+        return f"on {self.host.name}: {self.as_root(*commands)}"
+
+    def as_root(self, *commands: str) -> str:
+        """Commands as its user types them to run as root."""
+        sudo = "" if self.host.user == "root" else "sudo "
+        return "; ".join(f"{sudo}{each}" for each in commands)
+
     def known_answer(self, *question: str) -> Any:
         """An answer. Raises :class:`Unanswered`."""
         answer = self.answers[question]

@@ -47,6 +47,7 @@ from provision.fleet.past_runs import (
 from provision.fleet.returned_workers import awaiting_workers
 from provision.fleet.run import Connect, Run
 from provision.inventory.drained import DRAINED
+from provision.invoke_line import invoke_line
 from provision.options import Options
 from provision.report.events import Skipped, Verified
 from provision.report.folding import fold_names
@@ -130,7 +131,8 @@ def _chosen(release: str) -> ChooseRelease:
 def _tell_drained(run: Run) -> None:
     names = [each.name for each in run.host_runs if DRAINED in each.host.groups]
     if names:
-        run.report.say(f"{fold_names(names)}: drained, and stays so (`invoke undrain`)")
+        undrain = invoke_line("undrain", ",".join(names))
+        run.report.say(f"{fold_names(names)}: drained, and stays so until `{undrain}`")
 
 
 def tell_retirements(run: Run) -> None:

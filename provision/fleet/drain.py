@@ -19,6 +19,7 @@ from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED
 from provision.inventory.host import Host, Inventory
 from provision.inventory.schedules import schedules
+from provision.invoke_line import invoke_line
 from provision.options import Options
 from provision.release.build import ON_HOSTS, Artifact
 from provision.report.folding import fold_names
@@ -60,7 +61,7 @@ class ServerRun(Run):
 
     def _choose_artifact(self, host: Host, facts: Answers) -> Artifact:
         if facts["releases", ON_HOSTS]["current"] is None:
-            raise HostFailed("no release is in use there: deploy it first")
+            raise HostFailed(f"no release is in use there: `{invoke_line('deploy')}` first")
         return super()._choose_artifact(host, facts)
 
     def refuse_last(self) -> bool:
@@ -119,10 +120,12 @@ def drain(
             return status
         if not back and not run.status:
             where = fold_names(sorted(run.named))
-            run.report.say(f"{where}: drained, also after a reboot, until `invoke undrain`")
+            undrain = invoke_line("undrain", ",".join(sorted(run.named)))
+            run.report.say(f"{where}: drained, also after a reboot, until `{undrain}`")
         elif not back:
-            told = "the next deploy goes on with the drain; `invoke undrain` takes it back"
             for host_run in run.host_runs:
                 if host_run.name in run.failed and host_run.applied:
+                    undrain = invoke_line("undrain", host_run.name)
+                    told = f"the next deploy goes on with the drain; `{undrain}` takes it back"
                     run.report.say(f"{host_run.name}: {told}")
         return run.status

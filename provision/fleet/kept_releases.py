@@ -30,7 +30,7 @@ class _Kept(NamedTuple):
         why = run.desired.bad.get(self.here or "")
         if not why:
             return ""
-        upgrade = f"`invoke upgrade{self.track.option}`"
+        upgrade = f"`{self.track.upgrade_line}`"
         if self.app:
             made = f"its files as they are now make {self.here}, which was given up ({why}): mend"
             return f"{self.id} stays; {made} them, then {upgrade}"
@@ -39,7 +39,7 @@ class _Kept(NamedTuple):
 
     def describe(self, run: Run) -> str:
         """What an upgrade would bring, or that it would be refused."""
-        upgrade = f"`invoke upgrade{self.track.option}`"
+        upgrade = f"`{self.track.upgrade_line}`"
         if self.app and (problem := _find_mistake(run, self.app)):
             return f"{self.id} stays; {upgrade} would be refused: {problem}"
         made = "its files as they are now" if self.app else "this tree's"
@@ -94,9 +94,9 @@ def advise_upgrade(run: Run, host_run: HostRun, unit: str) -> str:
             continue
         id = track.release_of(host_run.artifact)
         here = run.desired.known_app(app, host_run.answers["host",])
-        if worker.name == _worker_of(unit) and here != id:
+        if worker.name == worker_of(unit) and here != id:
             return (
-                f"try: `invoke upgrade{track.option}`, if worker {worker.name} needs the app's "
+                f"try: `{track.upgrade_line}`, if worker {worker.name} needs the app's "
                 f"files as they are now: a deploy keeps {id}"
             )
     return ""
@@ -104,10 +104,10 @@ def advise_upgrade(run: Run, host_run: HostRun, unit: str) -> str:
 
 def started_app_workers(host_run: HostRun) -> Iterator[tuple[App, WorkerDefinition]]:
     """The workers that its plan starts from an app's release."""
-    started = set(map(_worker_of, started_workers(host_run)))
+    started = set(map(worker_of, started_workers(host_run)))
     return (pair for pair in app_workers(host_run.host) if pair[1].name in started)
 
 
-def _worker_of(unit: str) -> str:
+def worker_of(unit: str) -> str:
     """The worker that a unit is of: gearman-worker@NAME:INSTANCE.DIGEST.service."""
     return unit.partition("@")[2].partition(".")[0].partition(":")[0]

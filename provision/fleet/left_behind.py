@@ -10,6 +10,7 @@ from provision.fleet.run import Run
 from provision.inventory.drained import DRAINED, serving_hosts
 from provision.inventory.host import Host
 from provision.inventory.workers import workers
+from provision.invoke_line import invoke_line
 from provision.report.folding import fold_names
 
 SERVERS = "job_server"
@@ -34,16 +35,14 @@ def refuse_last_server(run: Run) -> bool:
 def _explain_last(run: Run, staying: Collection[Host]) -> str:
     drained = [host.name for host in staying if DRAINED in host.groups]
     if drained:
-        return (
-            f"it is the last job server that is not drained: `invoke undrain {','.join(drained)}` "
-            "first, then retire it"
-        )
+        undrain = invoke_line("undrain", ",".join(drained))
+        return f"it is the last job server that is not drained: `{undrain}` first, then retire it"
     them = [host.name for host in staying]
     everyone = ",".join([*sorted(run.leaving), *them])
     return (
         f"it is the last job server, and {fold_names(them)} would have none: put another host into "
-        "group job_server and deploy first; or, to give Gearman up on all of them, `invoke retire "
-        f"{everyone}`"
+        "group job_server and deploy first; or, to give Gearman up on all of them, "
+        f"`{invoke_line('retire', everyone)}`"
     )
 
 

@@ -15,6 +15,7 @@ from provision.errors import HostFailed
 from provision.fleet.ask_all import ask_each
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
+from provision.invoke_line import invoke_line
 from provision.remote.answers import ServerAnswer
 from provision.remote.messages import Answer, Question, Unknown
 from provision.report.folding import fold_names
@@ -89,7 +90,7 @@ def refuse_moves(run: Run) -> None:
         raise HostFailed(
             f"nothing was changed: for {fold_names([*moved])} the inventory has other job servers "
             f"than at its last deploy ({after}, not {before}), and only a deploy moves them: "
-            "`invoke deploy`, or take that back in the inventory"
+            f"`{invoke_line('deploy')}`, or take that back in the inventory"
         )
 
 

@@ -106,7 +106,7 @@ def _describe(run: Run, host_run: HostRun, needed: _NeededFile, problem: str) ->
     if id == run.desired.known_app(app, host_run.answers["host",]):
         advice = "see its build:"
     else:
-        advice = f"`invoke upgrade{track.option}` brings the app's files as they are now"
+        advice = f"`{track.upgrade_line}` brings the app's files as they are now"
     return f"{worker.where}: worker {worker.name}: {id}{stays} {problem}: {advice}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from provision.errors import Interrupted, ToolkitError
 from provision.fleet.host_run import HostRun
 from provision.fleet.pool import describe_operator
+from provision.invoke_line import invoke_line
 from provision.release.build import ON_HOSTS
 from provision.remote.messages import Question
 
@@ -69,8 +70,9 @@ def begun_retirement(host: str, past: Sequence[Mapping[str, Any]]) -> str:
         if RETIRES in entry:
             at = format_moment(entry["at"])
             return (
-                f"its retirement was begun at {at} by {entry.get('who')} and did not end: `invoke "
-                f"retire {host}` finishes it, `invoke deploy` takes it back"
+                f"its retirement was begun at {at} by {entry.get('who')} and did not end: "
+                f"`{invoke_line('retire', host)}` finishes it, `{invoke_line('deploy')}` takes it "
+                "back"
             )
     return ""
 
@@ -82,7 +84,7 @@ def ended_retirement(past: Sequence[Mapping[str, Any]]) -> str:
         return ""
     return (
         f"it was retired at {format_moment(last['at'])} by {last.get('who')}: delete it from the "
-        "inventory, or `invoke deploy` installs it again"
+        f"inventory, or `{invoke_line('deploy')}` installs it again"
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provision.invoke_line import invoke_line
 from provision.release.app import named_app
 from provision.release.app_source import APPS
 from provision.release.build import ON_HOSTS, Artifact, named_release
@@ -32,15 +33,15 @@ class ReleaseTrack:
         return cls(root.removeprefix(f"{APPS}/") if root != ON_HOSTS else "")
 
     @property
-    def option(self) -> str:
-        """By which `invoke upgrade` moves it."""
-        return f" --app {self.app}" if self.app else ""
+    def upgrade_line(self) -> str:
+        """The command that moves it."""
+        return invoke_line("upgrade", *(("--app", self.app) if self.app else ()))
 
     @property
     def absence(self) -> str:
         """That a host has none of its releases in use, and what to do."""
         what = f"app {self.app}" if self.app else "gearman_py"
-        return f"no release of {what} is in use there: deploy it first"
+        return f"no release of {what} is in use there: `{invoke_line('deploy')}` first"
 
     def named(self, id: str) -> Artifact:
         """Its release ``id``, from this machine if it is here."""

@@ -153,7 +153,7 @@ def status() -> list[HostStatus]:
 def shell(host: str) -> int:
     """A shell on a host, as the deploy user over SSH. Returns the status it ended with."""
     if not find_machine(host).greets():
-        raise ToolkitError(f"lab host {host} does not answer: invoke lab.up")
+        raise ToolkitError(f"lab host {host} does not answer: ./invoke lab.up")
     return subprocess.run(ssh(host), check=False).returncode
 
 

@@ -226,7 +226,7 @@ class Machine:
         """Run a command in it as root, not through SSH. Raises ToolkitError when it is off."""
         leader = self.leader()
         if leader is None:
-            raise ToolkitError(f"lab host {self.name} is not running: invoke lab.up")
+            raise ToolkitError(f"lab host {self.name} is not running: ./invoke lab.up")
         # --root: while it boots its namespace may still have this machine's root.
         enter = ("nsenter", f"--target={leader}", "--all", "--root", "--wd=/", "env", "-i")
         return subprocess.run(

@@ -1,7 +1,7 @@
 """Which lab this process means: a machine can have several beside each other, told apart by number.
 
 Each has its own hosts, network and inventory. The first is the one of ``inventory/lab``;
-``GEARMAN_LAB=2 invoke lab.up`` boots the second and writes its inventory to ``.cache/lab-2``.
+``GEARMAN_LAB=2 ./invoke lab.up`` boots the second and writes its inventory to ``.cache/lab-2``.
 """
 
 import os

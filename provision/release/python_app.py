@@ -22,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from provision.errors import HostFailed, ToolkitError
+from provision.invoke_line import invoke_line
 from provision.release.build import (
     INSTALLER,
     ROOT,
@@ -55,7 +56,7 @@ def require_lock(name: str, project: Path, lock: Path | None = None) -> Path:
     found = lock or find_lock(project)
     if found is None or not found.is_file():
         missing = f"{lock} does not exist" if lock else "it has no lock of its dependencies"
-        raise ToolkitError(f"{missing}: `invoke lock --app {name}` makes one")
+        raise ToolkitError(f"{missing}: `{invoke_line('lock', '--app', name)}` makes one")
     try:
         read_lock(found, ANY)
     except HostFailed:
@@ -72,7 +73,7 @@ def check_dependencies(name: str, project: Path, lock: Path) -> None:
         locked = {each.name: each.version for each in read_lock(lock, ANY).packages}
     except HostFailed:
         return  # which speaks of such a host alone
-    again = AGAIN.get(lock.name, f"`invoke lock --app {name}`")
+    again = AGAIN.get(lock.name, f"`{invoke_line('lock', '--app', name)}`")
     whose = "pyproject.toml" if project.is_dir() else project.name
     problems = list[str]()
     for needed in _dependencies(project):
@@ -143,7 +144,8 @@ def _find_locked(locked: PackageLock, package: str, lock: Path) -> None:
     found = [each.version for each in locked.packages if each.name == canonicalize_name(name)]
     if found != [version]:
         has = f"has {name} {found[0]}" if found else f"does not have {name}"
-        raise ToolkitError(f"{lock} {has}, and its source is {package}: `invoke lock` mends that")
+        again = invoke_line("lock", "--app", "NAME")
+        raise ToolkitError(f"{lock} {has}, and its source is {package}: `{again}` mends that")
 
 
 def _read_metadata(project: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name
 
 from provision.errors import HostFailed, ToolkitError
+from provision.invoke_line import invoke_line
 from provision.release.build import Target
 
 NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "requirements.txt")  # the first that is there
@@ -152,7 +153,7 @@ def _parse_requirements(
                 continue  # it comes from this checkout
             raise ToolkitError(
                 f"{where}: {requirement.name} has no {'hash' if pinned else 'exact version'}: "
-                "`invoke lock` makes a lock that has"
+                f"`{invoke_line('lock', '--app', 'NAME')}` makes a lock that has"
             )
         yield requirement, tuple(each.strip() for each in hashes)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from provision.invoke_line import invoke_line
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
 from provision.resources.files import removal_change
@@ -105,7 +106,7 @@ class FormerServer(FormerUnits):
             yield Problem(
                 f"its job server holds {format_jobs(jobs)}, which would be stranded: add another "
                 "to group job_server, which takes them, or keep it there until workers have done "
-                "them (gearadmin --status)"
+                f"them (`{invoke_line('status')}` shows them)"
             )
             return
         if jobs or any(found["active"] or found["enabled"] for found in former.values()):

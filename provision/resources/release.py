@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gearman_py.config import format_size
+from provision.invoke_line import invoke_line
 from provision.release.build import ON_HOSTS, Artifact
 from provision.remote.messages import Operation, Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -58,7 +59,7 @@ class Release(Resource):
         if self.artifact.path is None:
             yield Problem(
                 f"it has no whole release {self.artifact.id}, and this machine has none to send: "
-                "invoke upgrade brings another"
+                f"`{invoke_line('upgrade')}` brings another"
             )
             return
         disk = answers["disk", self.root]
@@ -97,10 +98,10 @@ class Release(Resource):
         return self._given_up(self.bad)
 
     def _given_up(self, why: str) -> Problem:
-        app = "" if self.root == ON_HOSTS else f" --app {self.root.rpartition('/')[2]}"
+        app = () if self.root == ON_HOSTS else ("--app", self.root.rpartition("/")[2])
         return Problem(
             f"release {self.artifact.id} was given up ({why}): mend what was wrong, or "
-            f"`invoke upgrade{app} --again`"
+            f"`{invoke_line('upgrade', *app, '--again')}`"
         )
 
     def _tried_again(self, why: str) -> Change | Problem:

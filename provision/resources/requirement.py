@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from ipaddress import ip_address
 
+from provision.invoke_line import invoke_line
 from provision.release.manifest import read_manifest
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem, Resource
@@ -108,7 +109,7 @@ class Driver(Resource):
         if (found or manifest) and f'"{self.package}-' not in manifest:
             yield Problem(
                 f"{self.setting} needs {self.package}, which release {self.release.artifact.id} "
-                "does not bring: `invoke upgrade` makes one that does"
+                f"does not bring: `{invoke_line('upgrade')}` makes one that does"
             )
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provision.invoke_line import invoke_line
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem
 from provision.resources.files import File
@@ -52,7 +53,7 @@ class ServerUnit(Unit):
 
     def _stranded_jobs(self, held: Mapping[str, int], kind: str, wanted: str) -> str:
         text = f"its job server holds {format_jobs(held)}, which {{}} would not have: leave {{}} "
-        text += "until workers have done them (gearadmin --status)"
+        text += f"until workers have done them (`{invoke_line('status')}` shows them)"
         if kind != wanted:
             return text.format(wanted, f"{self.setting} at {kind}")
         text = text.format("the other database", f"{self.database} as it was")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from provision.invoke_line import invoke_line
 from provision.remote.messages import Question
 from provision.resources.base import Answers, Change, Problem
 from provision.resources.files import Directory
@@ -56,4 +57,7 @@ class WritableFolder(Directory):
 
     @property
     def _account_hint(self) -> str:
-        return "; the user is not there yet: `invoke deploy --tags user,group` makes it"
+        return (
+            "; the user is not there yet: "
+            f"`{invoke_line('deploy', '--tags', 'user,group')}` makes it"
+        )

@@ -98,7 +98,7 @@ class KnownHosts:
 
     def _trust_command(self) -> str:
         limit = "" if self._hop.jump else f" --limit {self._hop.name}"
-        return f"invoke trust --hosts {self._hop.inventory}{limit}"
+        return f"./invoke trust --hosts {self._hop.inventory}{limit}"
 
     def _read_keys(self, path: Path) -> Iterator[KnownKey]:
         import paramiko

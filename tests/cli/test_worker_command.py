@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,26 @@ def test_a_module_that_runs_its_worker_when_imported_is_refused(run: Run, own: P
     assert done.returncode == 2
     last = done.stderr.decode().splitlines()[-1]
     assert "'jobs:worker' cannot be loaded: jobs runs a worker when it is imported; put" in last
+
+
+@pytest.mark.parametrize(
+    ("function", "missing", "cure"),
+    [
+        ("resize", "PIL", "pip install 'gearman_py[resize]'"),
+        ("reverse", "gearman_py.functions.reverse", "install gearman_py again"),
+    ],
+)
+def test_a_function_that_cannot_be_imported_names_an_extra_that_there_is(
+    function: str, missing: str, cure: str
+) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom gearman_py.cli.worker import main\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}main()", function], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"gearman-worker: error: {function} cannot be served here: import of ")
+    assert told.endswith(f": {cure}")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`invoke web` on this machine."""
+"""`./invoke web` on this machine."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def invoke_web(folder: Path, place: Path, *options: str) -> Iterator[Site]:
-    """`invoke web`, until it is interrupted."""
+    """`./invoke web`, until it is interrupted."""
     port, log = reserve_port(), place / "log"
     command = [sys.executable, "-u", "-m", "invoke", "--search-root", str(ROOT)]
     words = ["web", "--hosts", str(folder), "--port", str(port), *options]

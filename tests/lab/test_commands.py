@@ -48,7 +48,7 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
 
 @attack(
     "local user",
-    "reach job servers by the ports of `invoke web` on the operator's machine",
+    "reach job servers by the ports of `./invoke web` on the operator's machine",
     "mended",
 )
 @pytest.mark.usefixtures("deployed")

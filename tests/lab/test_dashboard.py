@@ -185,7 +185,7 @@ def test_a_fleet_behind_a_firewall_is_seen_with_tls(secured: Path, tmp_path: Pat
         assert site.get("/enter?key=").status == 404
 
 
-@attack("local user", "use the page of `invoke web --operate` without its key", "held")
+@attack("local user", "use the page of `./invoke web --operate` without its key", "held")
 def test_the_operator_steers_through_ssh_and_sudo(
     lab: ModuleType, secured: Path, tmp_path: Path
 ) -> None:

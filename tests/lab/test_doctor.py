@@ -111,7 +111,25 @@ def test_a_masked_unit_is_told_with_its_cure(lab: ModuleType) -> None:
         people = run_command("doctor", "--hosts", str(INVENTORY), "--limit", "worker1").stdout
     assert found[:3] == ("worker1", "fail", "units")
     assert found[3].startswith(f"{unit} is masked")
-    assert f"try: systemctl unmask {unit}" in people
+    cure = f"on worker1: sudo systemctl unmask {unit}; then ./invoke deploy --hosts {INVENTORY}"
+    assert f"try: {cure}" in people
+
+
+def test_a_worker_that_ends_at_once_is_told_with_its_own_last_words(lab: ModuleType) -> None:
+    """systemd says more of each restart than the program said of why it ended."""
+    unit = "gearman-worker@wc.service"
+    drop_in = f"/run/systemd/system/{unit}.d"
+    program = "ExecStart=/bin/sh -c 'echo no such table: pictures >&2; exit 2'"
+    with broken(
+        lab,
+        "worker1",
+        f'mkdir -p {drop_in} && printf "[Service]\nExecStart=\n{program}\n" >{drop_in}/x.conf'
+        f" && systemctl daemon-reload && ! systemctl restart {unit}",
+        f"systemctl stop {unit} && rm -r {drop_in} && systemctl daemon-reload"
+        f" && systemctl reset-failed && systemctl start {unit}",
+    ):
+        failed = [text for _, state, _, text in doctor() if state == "fail"]
+    assert any(text.startswith(unit) and "| no such table: pictures" in text for text in failed)
 
 
 def test_jobs_that_nobody_takes_are_told(lab: ModuleType) -> None:

@@ -134,7 +134,7 @@ def test_a_jump_host_whose_key_is_not_known_is_not_gone_through(
     assert message.startswith(
         f"worker1: jump host {CLIENT}: its host key is not known: ed25519 SHA256:"
     )
-    assert message.splitlines()[-1] == f"  invoke trust --hosts {folder}"
+    assert message.splitlines()[-1] == f"  ./invoke trust --hosts {folder}"
     assert connections(lab, "worker1") == before[0]
     assert len(lab.journal("client1", "-g", "Accepted publickey")) == before[1]
 
@@ -145,7 +145,7 @@ def test_a_jump_host_whose_key_has_changed_is_not_gone_through(folder: Path) -> 
     known.write_text(known.read_text().replace(CLIENT, "x").replace(SERVER, CLIENT))
     message = complaint(behind(folder)[0])
     assert message.startswith(f"worker1: jump host {CLIENT}: its host key has changed: it shows")
-    assert f"invoke trust --hosts {folder} --replace {CLIENT}\n" in message
+    assert f"./invoke trust --hosts {folder} --replace {CLIENT}\n" in message
 
 
 @attack("in the middle", "another key of a jump host, or of a host behind it", "held")

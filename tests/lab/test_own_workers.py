@@ -282,7 +282,9 @@ def test_an_app_is_deployed_moves_under_load_and_leaves_nothing(
     commit(source, "2")
     (source / "notes.txt").write_text("not for hosts")
     kept = operator.deploy()
-    assert re.search(r"loud-\w+ stays; `invoke upgrade --app loud` brings its files", kept)
+    assert re.search(
+        r"loud-\w+ stays; `\./invoke upgrade --app loud --hosts \S+` brings its files", kept
+    )
     answers, said = under_load("shout", "a", lambda: operator.deploy("--release", "tree"))
     assert set(answers) == {b"A1", b"A2"}
     assert set(answers[-20:]) == {b"A2"}

@@ -172,7 +172,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(lab: ModuleType, fo
     assert logins(lab) == asked  # nobody tried to log in
     shown = lab.run("client1", ["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout
     assert lines[0] == f"client1: its host key is not known: ed25519 {shown.split()[1]}"
-    assert lines[-1] == f"  invoke trust --hosts {folder} --limit client1"
+    assert lines[-1] == f"  ./invoke trust --hosts {folder} --limit client1"
 
 
 @attack(
@@ -188,7 +188,7 @@ def test_a_changed_host_key_is_refused_with_the_line_of_the_old_one(folder: Path
     message = complaint(client(folder))
     assert message.startswith("client1: its host key has changed: it shows SHA256:")
     assert f"and {known}:2 has SHA256:" in message
-    assert f"invoke trust --hosts {folder} --limit client1 --replace client1" in message
+    assert f"./invoke trust --hosts {folder} --limit client1 --replace client1" in message
 
 
 @attack("in the middle", "a revoked key; hashed names; lines that make no sense", "held")

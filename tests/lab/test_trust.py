@@ -41,7 +41,7 @@ def test_what_is_shown_is_what_ssh_keygen_says_and_is_then_trusted(
     lab: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert deploy.plan(folder, ROLES) == 4
-    assert f"invoke trust --hosts {folder} --limit worker1" in capsys.readouterr().out
+    assert f"./invoke trust --hosts {folder} --limit worker1" in capsys.readouterr().out
     assert trusted(folder) == 0
     shown = re.findall(r"SHA256:\S+(?=  new)", capsys.readouterr().out)
     assert len(shown) == KEYS

@@ -135,7 +135,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known(folder: Path, name: st
         f"logs: unknown name {name!r}; expected a host, a group, gearmand, "
         "gearman-web, a worker or function (dawdle, resize, reverse, shop, shop.rev, shout, slow, "
         "wc) or a unit of systemd; what shop serves is known while a job server lists it: say "
-        "`invoke logs shop`"
+        "`./invoke logs shop`"
     )
 
 

@@ -1,4 +1,4 @@
-"""`invoke try` and `invoke lock`: an app on this machine, before any host is asked."""
+"""`./invoke try` and `./invoke lock`: an app on this machine, before any host is asked."""
 
 import signal
 import tempfile
@@ -135,7 +135,7 @@ def test_a_lock_names_all_versions_with_hashes_and_not_gearman_py(folder: Path) 
     (shop / "requirements.txt").unlink()
     project = (shop / "pyproject.toml").read_text()
     (shop / "pyproject.toml").write_text(project + 'dependencies = ["colors>=1", "gearman_py"]\n')
-    with pytest.raises(ToolkitError, match="`invoke lock --app shop` makes one"):
+    with pytest.raises(ToolkitError, match=r"`\./invoke lock --app shop` makes one"):
         trying.try_app(folder, "shop", print)
     lock(folder, "shop", print)
     text = (shop / "pylock.toml").read_text()

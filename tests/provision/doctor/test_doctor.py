@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,11 +18,13 @@ from gearman_py import AdminClient
 from gearman_py.protocol.codec import request
 from gearman_py.protocol.packets import Packet
 from provision.doctor import host_rules as checks
-from provision.doctor.host_rules import LAST, SAID, SINCE
+from provision.doctor.host_rules import SINCE
 from provision.doctor.subject import ClockOffset, HostFacts
+from provision.doctor.unit_rules import LAST, SAID, check_units
 from provision.fleet.desired_state import DesiredState
 from provision.fleet.unknown_workers import KnownWorkers
 from provision.inventory import load as inventory
+from provision.invoke_line import same_hosts
 from provision.options import Options
 from provision.pki import authority_of
 from provision.release.build import ON_HOSTS, Artifact
@@ -186,6 +189,7 @@ FORMER = {"group": "gearman", "home": "/nonexistent", "shell": "/usr/sbin/nologi
 TRACES = ("traces", "gearman", *PLACES, *DATA, *OWNED)
 NONE: dict[str, list[Any]] = {"processes": [], "units": [], "files": [], "group": []}
 MINE = [{"pid": 3, "command": "mine", "unit": "mine.service"}]
+PROD = "--hosts inventory/prod"
 OLD_WORKER = {"gearman-worker@old.service": {"ours": True, "file": True, "active": False}}
 
 WRONG = (
@@ -456,7 +460,8 @@ def test_jobs_whose_worker_is_elsewhere_are_not_to_be_purged() -> None:
     """As those of a job server whose retirement was interrupted."""
     waiting = {"x": {"queued": 1, "running": 0, "workers": 0}}
     (finding,) = found("server1", server(functions=waiting))
-    assert "gearadmin --purge x" in finding.cure
+    admin = "on server1: sudo gearadmin -h unix:/run/gearmand/admin.sock"
+    assert finding.cure.endswith(f"{admin} --purge x")
     refused, stuck = found("server1", server(functions=waiting, refuses="its disk is full"))
     assert "refuses jobs: its disk is full" in refused.text
     assert "--purge" not in stuck.cure
@@ -465,6 +470,64 @@ def test_jobs_whose_worker_is_elsewhere_are_not_to_be_purged() -> None:
     (finding,) = found("server1", server(functions=waiting) | other, servers=(SERVER, OTHER))
     assert finding.cure.startswith(f"it is served at {OTHER}: ")
     assert "--purge" not in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("host", "answers", "cure"),
+    [
+        (
+            "server1",
+            server(pauses=[{"function": "a b", "since": 0.9e9, "by": "ann"}]),
+            "on server1: sudo gearadmin -h unix:/run/gearmand/admin.sock --resume 'a b'",
+        ),
+        (
+            *("server1", server(paused=True)),
+            "on server1: sudo gearadmin -h unix:/run/gearmand/admin.sock --resume-server",
+        ),
+        (
+            *("worker1", server(problem="refused")),
+            (
+                "on 198.18.10.247: sudo systemctl status gearmand.socket gearmand; "
+                "sudo nft list ruleset"
+            ),
+        ),
+        ("worker1", releases(current=None), f"./invoke deploy {PROD}"),
+        (
+            *("worker1", unit(active="activating", sub="auto-restart", restarts=4)),
+            (
+                f"./invoke logs gearman-worker@wc.service --limit worker1 {PROD}; once the cause "
+                f"is mended: ./invoke deploy {PROD}, or ./invoke upgrade {PROD} if it was in the "
+                "code"
+            ),
+        ),
+    ],
+)
+def test_a_cure_is_a_command_as_it_is_typed(
+    host: str, answers: dict[Question, Any], cure: str
+) -> None:
+    with same_hosts("inventory/prod"):
+        (finding,) = found(host, answers)
+    assert finding.cure == cure
+
+
+def test_a_worker_of_an_app_that_fails_is_mended_by_an_upgrade_of_the_app(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(
+        "worker: {hosts: {w: {gearman_apps: {shop: {source: shop}}, gearman_workers: "
+        "{pay: {app: shop, run: 'shop:worker', instances: 2}}}}}\n"
+        "job_server: {hosts: {j: {ansible_host: 198.18.10.9}}}\n"
+    )
+    (host,) = (each for each in inventory.load(tmp_path).hosts if each.name == "w")
+    release = replace(RELEASE, apps=(("shop", Artifact("shop-1", "", 0, None)),))
+    (role,) = (one for one in ROLES["worker"] if one.__name__ == "worker")
+    known = role(host, inventory.load(tmp_path), release)
+    (unit,) = (
+        each
+        for each in known
+        if isinstance(each, Unit) and each.name == "gearman-worker@pay:2.service"
+    )
+    answers: dict[Question, Any] = {("unit", unit.name): RUNS | {"active": "failed"}}
+    ((_, _, cure),) = check_units(HostFacts(host, [unit], answers, RIGHT, None, []))
+    assert "./invoke upgrade --app shop if it was in the code" in cure
 
 
 # -- a survey of this machine -----------------------------------------------------------

@@ -258,7 +258,7 @@ def test_hosts_of_later_groups_do_not_begin_when_one_fails(
     out = capsys.readouterr().out
     assert "job     failed  start gearmand.socket: it ended with 1" in out
     assert "    | no room\n    | at all\n" in out
-    assert "try: journalctl -u gearmand.socket" in out
+    assert "try: ./invoke logs gearmand.socket" in out
     assert "client  staged  but not in use, because of job" in out
 
     fleet.sessions["job"].breaks_at = ""
@@ -522,7 +522,9 @@ def test_an_interrupted_retirement_is_in_the_history_of_its_host(
     assert re.fullmatch(r"interrupted after \d+ changes", session.host.history[-1]["result"])
     capsys.readouterr()
     assert fleet.plan() == begin.CHANGES_PENDING
-    told = r"worker: its retirement was begun at .* `invoke retire worker` finishes it, `invoke dep"
+    told = (
+        r"worker: its retirement was begun at .* `./invoke retire worker` finishes it, `./invoke d"
+    )
     assert re.search(told, capsys.readouterr().out)
     assert retire(fleet, "worker") == 0
     assert session.host.history[-1]["result"] == "ok"
@@ -843,7 +845,7 @@ def test_the_last_job_server_does_not_retire_before_those_that_need_it(
     them = "client" if "worker" in names else "worker, client"
     told = rf"^job +failed  it is the last job server, and {them} would have none: put an"
     assert re.search(told, said, re.MULTILINE)
-    assert f"`invoke retire {names},{them.replace(' ', '')}`" in said
+    assert f"`./invoke retire {names},{them.replace(' ', '')}`" in said
     assert fleet.changed() == changed
     assert retire(fleet, "job,worker,client") == 0
     said = capsys.readouterr().out
@@ -862,7 +864,7 @@ def test_the_last_job_server_that_is_not_drained_does_not_retire(
     options = Options(yes=True)
     assert draining.drain(fleet.folder, ROLES, options, "job2", connect=fleet.connect) == 0
     assert retire(fleet, "job") == HostFailed.status
-    told = "it is the last job server that is not drained: `invoke undrain job2` first"
+    told = "it is the last job server that is not drained: `./invoke undrain job2` first"
     assert told in capsys.readouterr().out
     assert retire(fleet, "job2") == 0
 
@@ -931,7 +933,7 @@ def test_a_job_server_that_left_its_group_is_named_with_its_jobs(
     write_groups(fleet, "", job_server="client", worker="worker", client="job")
     capsys.readouterr()
     standing.status(fleet.folder, ROLES, Options(), connect=fleet.connect)
-    told = "job: its job server leaves, and holds 2 jobs (wc 2): `invoke deploy` moves them"
+    told = "job: its job server leaves, and holds 2 jobs (wc 2): `./invoke deploy` moves them"
     assert told in capsys.readouterr().out
 
 
@@ -1014,14 +1016,17 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
     job.queued = {"wc": 2}
     fleet.sessions["job"].breaks_at = "drain_server"
     assert drain("job") == HostFailed.status
-    assert "job: the next deploy goes on with the drain; `invoke" in capsys.readouterr().out
+    assert (
+        "job: the next deploy goes on with the drain; `./invoke undrain job` takes"
+        in capsys.readouterr().out
+    )
     fleet.sessions["job"].breaks_at = ""
     untouched = len(worker.applied)
     capsys.readouterr()
     assert drain("job") == 0  # goes on where it was interrupted
     said = capsys.readouterr().out
     assert "move 2 jobs (wc 2) to 198.18.10.9:4730 and stop gearmand.socket" in said
-    assert "job: drained, also after a reboot, until `invoke undrain`" in said
+    assert "job: drained, also after a reboot, until `./invoke undrain job`" in said
     assert not {"gearmand.service", "gearmand.socket"} & ({*job.processes} | job.enabled)
     assert job.moved_by[-2:] == ["--retire", "198.18.10.9:4730"]
     assert job.history[-1]["result"] == "ok"
@@ -1033,7 +1038,7 @@ def test_a_job_server_is_drained_and_stays_so_until_it_is_undrained(
         assert "job: drained, and stays so" in capsys.readouterr().out
     fleet.sessions["job2"].host.servers["198.18.10.9", "4730"] = IDLE_SERVER
     assert fleet.status() == 0
-    assert "job: drained; `invoke undrain job` ends it" in capsys.readouterr().out
+    assert "job: drained; `./invoke undrain job` ends it" in capsys.readouterr().out
     _, line = check(str(fleet.folder), ROLES, Options(quiet=True), connect=fleet.connect)
     assert line.startswith("GEARMAN FLEET OK - 4 hosts as wanted (drained: job) | ")
     assert len(worker.applied) == untouched

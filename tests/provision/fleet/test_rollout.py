@@ -661,13 +661,13 @@ def test_that_this_tree_s_release_was_given_up_is_told_where_another_stays(
     asking: list[Callable[..., int]] = [deploy.deploy, deploy.plan]
     for ask in asking:
         assert ask(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
-        told = f"{OLD} stays; `invoke upgrade` brings this tree's, {NEW}\n"
+        told = f"{OLD} stays; `./invoke upgrade` brings this tree's, {NEW}\n"
         assert capsys.readouterr().out.count(told) == 1
     fleet.sessions["w1"].host.releases[NEW]["bad"] = "it was slow"
     for ask in [*asking, standing.status]:
         assert ask(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
         told = f"\n{OLD} stays; this tree's release, {NEW}, was given up (on w1: it was slow): mend"
-        assert capsys.readouterr().out.count(f"{told} it, then `invoke upgrade`\n") == 1
+        assert capsys.readouterr().out.count(f"{told} it, then `./invoke upgrade`\n") == 1
 
 
 def test_a_deploy_keeps_the_release_that_was_gone_back_to(fleet: Fleet) -> None:
@@ -968,7 +968,7 @@ def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
     with_app.change_settings()
     assert with_app.deploy() == 0
     assert with_app.app_runs() == before
-    told = f"{first} stays; `invoke upgrade --app shop` brings its files as they are now"
+    told = f"{first} stays; `./invoke upgrade --app shop` brings its files as they are now"
     assert capsys.readouterr().out.count(told) == 1
     unit = next(t for p, t in with_app.sessions["w1"].host.paths.items() if "@shout." in p)
     assert b"MemoryMax=2G" in unit["content"]
@@ -976,7 +976,7 @@ def test_a_deploy_keeps_the_release_of_an_app_and_says_so(
     # What is wrong with the files as they are now is told, and that they were given up.
     (with_app.source / "a.php").unlink()
     assert with_app.deploy() == 0
-    told = f"{first} stays; `invoke upgrade --app shop` would be refused: {with_app.folder}/group"
+    told = f"{first} stays; `./invoke upgrade --app shop` would be refused: {with_app.folder}/group"
     assert told in capsys.readouterr().out
     with_app.write("3")
     for session in with_app.sessions.values():
@@ -1008,7 +1008,9 @@ def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
         "  more: {app: shop, command: [php, ./b.php], functions: [more]}\n"
     )
     assert with_app.deploy() == HostFailed.status
-    told = f"worker.yml:4: worker more: {id}, which stays, has no file ./b.php: `invoke upgrade --"
+    told = (
+        f"worker.yml:4: worker more: {id}, which stays, has no file ./b.php: `./invoke upgrade --"
+    )
     assert told in capsys.readouterr().out
     assert set(with_app.sessions["w1"].host.processes) == serving
     with_app.says(
@@ -1017,7 +1019,7 @@ def test_a_worker_whose_file_the_release_that_stays_lacks_is_not_begun(
     )
     assert with_app.deploy() == HostFailed.status
     out = capsys.readouterr().out
-    assert "has no file ./b.php: `invoke upgrade --" in out
+    assert "has no file ./b.php: `./invoke upgrade --" in out
     for name in ("c", "d"):
         assert f"worker.yml:4: worker more: app shop has no file ./{name}.php\n" in out
 
@@ -1046,7 +1048,7 @@ def test_what_a_worker_needs_is_looked_for_in_the_release_that_a_new_host_gets(
     assert told in deploy_with("[./a.php]")
     (with_app.source / "b.sh").write_text("b")
     (with_app.source / "b.sh").chmod(0o755)
-    told = f"{where} {id} has no file ./b.sh: `invoke upgrade --app shop` brings the app's files"
+    told = f"{where} {id} has no file ./b.sh: `./invoke upgrade --app shop` brings the app's files"
     assert told in deploy_with("[./b.sh]")
     with_app.says(f"{apps}  lines: {{app: shop, command: [php, ./a.php], functions: [shout]}}\n")
     assert with_app.deploy(limit="w4") == 0
@@ -1254,7 +1256,7 @@ def test_what_one_host_gave_up_of_an_app_no_other_gets(
     told = f"release {bad} was given up (on w1: rolled back by"
     out = capsys.readouterr().out
     assert told in out
-    assert "`invoke upgrade --app shop --again`" in out
+    assert "`./invoke upgrade --app shop --again`" in out
     assert with_app.move(limit="w3") == HostFailed.status
 
 

@@ -124,7 +124,7 @@ def test_all_that_is_wrong_of_apps_is_told_at_once(app: App, tmp_path: Path) -> 
         "hosts.yml:3: app shop: p is a link to /etc/passwd, which is not part of the app",
         "hosts.yml:3: app shop: q is a link to ../../x, which is not part of the app",
     ]
-    no_lock = "it has no lock of its dependencies: `invoke lock --app shop` makes one"
+    no_lock = "it has no lock of its dependencies: `./invoke lock --app shop` makes one"
     with pytest.raises(ToolkitError) as raised:
         check_apps({replace(app, python=True): workers, App("old", tmp_path / "old"): []})
     assert str(raised.value).splitlines() == [

@@ -183,8 +183,8 @@ def test_without_a_lock_it_is_refused_with_what_to_run(app: App) -> None:
     with pytest.raises(ToolkitError) as raised:
         check_app(app)
     assert str(raised.value) == (
-        "hosts.yml:3: app shop: it has no lock of its dependencies: `invoke lock --app shop` makes "
-        "one"
+        "hosts.yml:3: app shop: it has no lock of its dependencies: "
+        "`./invoke lock --app shop` makes one"
     )
 
 
@@ -205,15 +205,17 @@ def test_a_dependency_that_the_lock_does_not_have_is_refused(app: App) -> None:
         with pytest.raises(ToolkitError) as raised:
             check_app(app)
         assert str(raised.value) == (
-            f"hosts.yml:3: app shop: {app.source}/requirements.txt: {problem}: `invoke lock --app "
-            "shop` makes it again"
+            f"hosts.yml:3: app shop: {app.source}/requirements.txt: {problem}: `./invoke lock "
+            "--app shop` makes it again"
         )
     project.write_text(
         text.replace("[project]\n", '[project]\ndependencies = ["paint", "colors>=2"]\n')
     )
     with pytest.raises(ToolkitError) as raised:
         check_app(app)
-    both = "is not in it; pyproject.toml depends on colors>=2, and it has colors 1.0: `invoke lock"
+    both = (
+        "is not in it; pyproject.toml depends on colors>=2, and it has colors 1.0: `./invoke lock"
+    )
     assert both in str(raised.value)
 
 

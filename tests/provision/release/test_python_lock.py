@@ -122,8 +122,8 @@ def test_poetry_without_its_export_plugin_is_told(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("requirements.txt", "\nflask==3", "requirements.txt:2: flask has no hash: `invoke lock`"),
-        ("requirements.txt", f"flask --hash=sha256:{A}", ":1: flask has no exact version: `invok"),
+        ("requirements.txt", "\nflask==3", "requirements.txt:2: flask has no hash: `./invoke "),
+        ("requirements.txt", f"flask --hash=sha256:{A}", ":1: flask has no exact version: `./inv"),
         ("requirements.txt", f"flask>=3 --hash=sha256:{A}", ":1: flask has no exact version"),
         ("requirements.txt", "-e ../lib", ":1: `-e ../lib` cannot be checked by a hash: leave it"),
         ("requirements.txt", "a b c", ":1: Expected "),

@@ -215,7 +215,7 @@ def test_every_operation_equals_a_shell_line(operation: Operation, line: str) ->
 
 
 def test_a_unit_that_fails_sends_to_its_journal() -> None:
-    assert advice_for(RESTART) == "journalctl -u app.service -n 30"
+    assert advice_for(RESTART) == "./invoke logs app.service"
 
 
 def test_status_tells_what_runs_and_what_is_due() -> None:

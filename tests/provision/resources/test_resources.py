@@ -63,7 +63,7 @@ NO_SERVER = FormerServer("app.*", (), (), "/var/lib/app", "/run/admin.sock")
 STRANDED = (
     "! its job server holds 3 jobs (wc 3), which would be stranded: add another to group "
     "job_server, which takes them, or keep it there until workers have done them "
-    "(gearadmin --status)"
+    "(`./invoke status` shows them)"
 )
 TO_OTHERS = replace(NO_SERVER, servers=("a:4730", "b:4730"), command=("gearadmin", "--retire"))
 FILES = FormerFiles(("/etc/app/*", "/bin/app"), frozenset({"/etc/app/a.conf"}))
@@ -72,7 +72,7 @@ NO_PARENT = "for /srv is missing: make that first, or name it in writes: too"
 LET_IT_WRITE = (
     "user app cannot write there: let it (setfacl -m u:app:rwx /srv/up), or name another folder"
 )
-NOT_YET = "; the user is not there yet: `invoke deploy --tags user,group` makes it"
+NOT_YET = "; the user is not there yet: `./invoke deploy --tags user,group` makes it"
 GROUP = FormerGroup("readers", ("app",), ("/etc/key",))
 
 
