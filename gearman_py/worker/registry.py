@@ -78,10 +78,11 @@ class FunctionRegistry:
         self.functions[self._prefix + name] = spec
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Serve only these, named with the prefix. Raises ValueError for one not declared."""
+        """Serve only these, named with the prefix. Raises ValueError for those not declared."""
         if unknown := [name for name in names if name not in self.functions]:
             declared = ", ".join(self.functions) or "none"
-            raise ValueError(f"unknown function {unknown[0]!r}; declared: {declared}")
+            told = f"function{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}"
+            raise ValueError(f"unknown {told}; declared: {declared}")
         self.functions = {name: self.functions[name] for name in names}
         self.is_partial = True
 

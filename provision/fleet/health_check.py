@@ -22,6 +22,9 @@ NO_SERVER = "` ended with 3"  # as the command `gearman` does that reaches none
 
 OWN_SERVER = "the job server of the trial"  # as agent/program_trial.py says it
 UNSERVED = ", which its check is for"  # as agent/trial.py says it
+UNNAMED = ", which functions: names"  # as agent/program_trial.py says it
+# As gearman-worker --only ends for a Worker that does not declare all of these.
+UNDECLARED = re.compile(r"gearman-worker: error: unknown functions? (.+); declared: (.+)$")
 OTHER_WORKER = "was answered by another worker"  # as agent/job_proof.py says it
 
 
@@ -43,10 +46,11 @@ class Unhealthy(HostFailed):
 
 
 class Unserved(Unhealthy):
-    """The check is for a function that the code does not serve: which of them is wrong is open."""
+    """The inventory names a function that the code does not serve: which is wrong is open."""
 
     def __init__(self, problem: str, said: list[str], health: Health) -> None:
-        cure = "try: mend the check in the inventory; the release is not marked as bad"
+        what = "functions:" if problem.endswith(UNNAMED) else "the check"
+        cure = f"try: mend {what} in the inventory, or the code; the release is not marked as bad"
         super().__init__(problem, [*said], health)
         self.args = (f"{self}\n{cure}",)
 
@@ -188,15 +192,24 @@ def _run_proofs(host_run: HostRun, health: Health, proofs: Iterable[Proof]) -> N
         (outcome,) = host_run.session.apply([proof.operation])
         if outcome.error:
             first, *more = _told_lines(outcome.error, outcome.output)
+            first = _as_unnamed(first)
             if outcome.error.endswith(NO_SERVER):
                 raise NoServer(f"{proof.summary}: {first}")  # not the release's fault
             if OTHER_WORKER in outcome.error or outcome.error.startswith(OWN_SERVER):
                 raise NotProved(f"{proof.summary}: {outcome.error}")
-            kind = Unserved if outcome.error.endswith(UNSERVED) else Unhealthy
+            kind = Unserved if first.endswith((UNSERVED, UNNAMED)) else Unhealthy
             raise kind(f"{proof.summary}: {first}", more, health)
         if problem := proof.judge(base64.b64decode(outcome.output)):
             raise Unhealthy(f"{proof.summary}: {problem}", [], health)
         host_run.report.show(Proved(host_run.name, proof.summary, outcome.seconds))
+
+
+def _as_unnamed(problem: str) -> str:
+    """Of a worker of `run:` with `functions:`, in the words that a program's trial has for it."""
+    if not (found := UNDECLARED.search(problem)):
+        return problem
+    missing = found[1].replace("'", "")
+    return f"it serves {found[2]}, and not {missing}{UNNAMED}"
 
 
 def _told_lines(error: str, output: str) -> list[str]:

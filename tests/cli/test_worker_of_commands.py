@@ -179,6 +179,7 @@ def test_functions_of_ones_own_are_chosen_and_prefixed(
     ("module", "words", "message"),
     [
         (MODULE, ("--only", "twice"), "unknown function 'twice'; declared: own-twice"),
+        (MODULE, ("--only", "a,own-twice,b"), "unknown functions 'a', 'b'; declared: own-twice"),
         ("from gearman_py import Worker\nworker = Worker()", ("--trial", "x"), "at least one func"),
     ],
 )

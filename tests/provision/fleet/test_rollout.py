@@ -22,7 +22,7 @@ from provision.errors import HostFailed, InventoryError, Locked, ToolkitError, U
 from provision.fleet import deploy, desired_state, release_track, returned_workers
 from provision.fleet.before_change import FOLDER, NOTE
 from provision.fleet.drain import drain
-from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER, UNSERVED
+from provision.fleet.health_check import OTHER_WORKER, OWN_SERVER, UNNAMED, UNSERVED
 from provision.fleet.rollout import roll_out
 from provision.fleet.rollout_policy import RolloutPolicy
 from provision.inventory.host import Host
@@ -1349,17 +1349,29 @@ def test_a_check_that_is_deployed_before_its_code_condemns_no_release_of_gearman
     assert with_app.upgrade(None) == ROLLED_BACK
 
 
-def test_a_check_of_a_function_that_is_not_served_condemns_no_release(
+def test_a_function_that_is_named_and_not_served_condemns_no_release(
     with_app: FleetWithApp, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = with_app.app_runs()
     with_app.write("2")
-    for session in with_app.sessions.values():
-        session.fails = lambda operation, host: operation.kind == "trial_program"
-        session.error = f"it serves shout, not shuot{UNSERVED}"
-    assert with_app.move() == HostFailed.status
-    assert "try: mend the check in the inventory" in capsys.readouterr().out
-    assert with_app.app_runs() == before
+    ended = "the worker ended with 2: gearman-worker: error:"
+    for problem, told in (
+        (f"it serves shout, not shuot{UNSERVED}", "not shuot, which its check is for"),
+        (f"it serves shout, and not shuot{UNNAMED}", "and not shuot, which functions: names"),
+        (
+            f"{ended} unknown functions 'a', 'b'; declared: x, y",
+            ": it serves x, y, and not a, b, which functions: names",
+        ),
+    ):
+        for session in with_app.sessions.values():
+            session.fails = lambda operation, host: operation.kind == "trial_program"
+            session.error = problem
+        assert with_app.move() == HostFailed.status
+        out = capsys.readouterr().out
+        assert told in out
+        what = "functions:" if "functions" in told else "the check"
+        assert f"try: mend {what} in the inventory, or the code; the release is not mar" in out
+        assert with_app.app_runs() == before
     for session in with_app.sessions.values():
         session.fails = lambda operation, host: False
     assert with_app.move() == 0
