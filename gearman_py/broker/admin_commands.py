@@ -18,7 +18,7 @@ from gearman_py.broker.state import Function, Peer
 from gearman_py.broker.stats import find_function, list_stats, show_function
 from gearman_py.broker.submitters import list_submitters
 from gearman_py.protocol.numbers import decimal
-from gearman_py.protocol.text import END, OK, error, listing_row, printable, value
+from gearman_py.protocol.text import END, OK, error, escape_name, listing_row, printable, value
 
 # A listing is sent in parts of at most this many rows, or of this many bytes and one row.
 PART_ROWS = 500
@@ -108,7 +108,7 @@ def _list_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[
             yield None
             continue
         counts = function.total, function.running, len(function.workers)
-        yield printable(function.name) + b"\t%d\t%d\t%d" % counts
+        yield escape_name(function.name) + b"\t%d\t%d\t%d" % counts
 
 
 def _priority_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes | None]:
@@ -118,7 +118,7 @@ def _priority_status(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Itera
             continue
         high, normal, low = function.waiting
         counts = high, normal + function.scheduled, low, len(function.workers)
-        yield printable(function.name) + b"\t%d\t%d\t%d\t%d" % counts
+        yield escape_name(function.name) + b"\t%d\t%d\t%d\t%d" % counts
 
 
 def _list_workers(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[bytes]:
@@ -128,7 +128,7 @@ def _list_workers(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator
             peer.number,
             peer.address.encode(),
             printable(peer.client_id),
-            b"".join(b" " + printable(function.name) for function in peer.order),
+            b"".join(b" " + escape_name(function.name) for function in peer.order),
         )
         for peer in _present_peers(broker)
     )

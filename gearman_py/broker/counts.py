@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from gearman_py.broker.limits import MAX_TOLD_APART
 from gearman_py.protocol.packets import FAULT, MESSAGE_NUMBERS, TEXT, Packet
+from gearman_py.protocol.text import OTHERS
 
 # Seconds: upper bounds of how long jobs wait and run.
 JOB_BOUNDS = (
@@ -136,7 +137,7 @@ class BrokerCounts:
 
     def __init__(self) -> None:
         self.functions: dict[bytes, Counts] = {}
-        self.others = Counts(b"other")
+        self.others = Counts(OTHERS)
         self.wakeups = self.empty_grabs = 0
         self.refusals = Tally()
         self.packets = [0] * MESSAGE_NUMBERS
@@ -163,7 +164,7 @@ class BrokerCounts:
         """The counts that a function is to use."""
         counts = self.functions.get(name)
         if counts is None:
-            if len(self.functions) >= MAX_TOLD_APART or name == self.others.name:
+            if len(self.functions) >= MAX_TOLD_APART:
                 return self.others
             counts = self.functions[name] = Counts(name)
         return counts

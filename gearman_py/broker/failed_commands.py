@@ -18,10 +18,9 @@ from gearman_py.broker.failed_jobs import FailedJob
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Peer, coalesces_on
 from gearman_py.broker.stored_jobs import restore_failed
-from gearman_py.protocol.text import END, OK, error, parse_pairs
+from gearman_py.protocol.text import END, OK, error, parse_pairs, unescape_name
 
 MAX_AT_ONCE = 1000
-ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 FILTERS = {b"function", b"unique", b"reason", b"until"}
 
 
@@ -67,21 +66,21 @@ def parse_filters(words: Sequence[bytes]) -> dict[bytes, bytes] | None:
     until = pairs.get(b"until", b"0") if pairs else b"0"
     if pairs is None or pairs.keys() - FILTERS or not re.fullmatch(rb"\d{1,12}(\.\d{1,6})?", until):
         return None
-    return {key: unquote_to_bytes(value) for key, value in pairs.items()}
+    return {key: unquote_to_bytes(value) for key, value in pairs.items() if value}
 
 
 def find_failed(
     broker: Rules, pairs: Mapping[bytes, bytes], *, oldest_first: bool = False
 ) -> Iterator[FailedJob | None]:
     """The failed jobs that match, those that failed last first, and None for others."""
-    function, unique, reason = (pairs.get(key, b"") for key in (b"function", b"unique", b"reason"))
+    function, unique, reason = (pairs.get(key) for key in (b"function", b"unique", b"reason"))
     until = float(pairs.get(b"until", b"inf"))
-    if b"\\x" in function and not broker.queues.failed.count(function):  # as clients show it
-        function = ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), function)
+    if function is not None and not broker.queues.failed.count(function):  # as clients show it
+        function = unescape_name(function)
     jobs = broker.queues.failed.list(function)
     for failed in jobs if oldest_first else reversed(jobs):
         when = round(failed.when, 3)  # as a listing says it
-        fits = failed.matches(function, unique, reason) and when <= until
+        fits = failed.matches(function, unique or b"", reason or b"") and when <= until
         yield failed if fits else None
 
 

@@ -44,10 +44,12 @@ class FailedJob(NamedTuple):
         """The bytes that it takes, roughly."""
         return OVERHEAD + len(self.workload) + len(self.function) + len(self.reason)
 
-    def matches(self, function: bytes, unique: bytes, reason: bytes) -> bool:
-        """Whether it has this function, this unique and this text in its reason; empty: any."""
+    def matches(self, function: bytes | None, unique: bytes, reason: bytes) -> bool:
+        """Whether it has this function (None: any), this unique (empty: any) and this text in its
+        reason.
+        """
         return (
-            (not function or self.function == function)
+            (function is None or self.function == function)
             and (not unique or self.unique == unique)
             and reason in self.reason
         )
@@ -86,10 +88,10 @@ class FailedJobs:
         """How many jobs of a function are kept."""
         return len(self._functions.get(function, ()))
 
-    def list(self, function: bytes = b"") -> Sequence[FailedJob]:
+    def list(self, function: bytes | None = None) -> Sequence[FailedJob]:
         """Those of a function, or all."""
         self._sort()
-        jobs = self._functions.get(function, {}) if function else self._jobs
+        jobs = self._jobs if function is None else self._functions.get(function, {})
         return tuple(jobs.values())
 
     def get(self, handle: bytes) -> FailedJob | None:

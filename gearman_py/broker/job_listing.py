@@ -23,8 +23,8 @@ from gearman_py.broker.moving import find_due_times
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import PRIORITIES, BrokerJob, Function, Peer
-from gearman_py.broker.stats import find_function
-from gearman_py.protocol.text import error, parse_pairs, printable
+from gearman_py.broker.stats import find_function, read_name
+from gearman_py.protocol.text import error, listed_name, parse_pairs, printable
 
 USUAL_ROWS = 100
 # Jobs that are not due yet are looked at only so far: of one function there may be few among many.
@@ -55,13 +55,14 @@ def list_jobs(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Rows
     if state == FAILED:
         return _list_failed(broker, peer, pairs, *page)
     if state == COMPLETE and not pairs.keys() - {b"function"}:
-        return _page_complete(broker, unquote_to_bytes(pairs.get(b"function", b"")), *page)
+        wanted = pairs.get(b"function")
+        return _page_complete(broker, read_name(wanted) if wanted else None, *page)
     if state not in STATES or pairs.keys() - {b"function", b"unique"}:
         return error(b"INVALID_ARGUMENTS", JOBS_USAGE)
     offset, limit = page
     function = None
     if b"function" in pairs:
-        function = find_function(broker.queues.functions, unquote_to_bytes(pairs[b"function"]))
+        function = find_function(broker.queues.functions, read_name(pairs[b"function"]))
         if function is None:
             return iter(())
     if b"unique" in pairs:
@@ -209,15 +210,15 @@ def _page_failed(broker: Rules, filters: Mapping[bytes, bytes], offset: int, lim
             yield _format_failed(failed)
 
 
-def _page_complete(broker: Rules, function: bytes, offset: int, limit: int) -> Rows:
-    """Those whose results are kept, that which was complete last first."""
-    known = find_function(broker.queues.functions, function)
-    name = known.name if known else function
+def _page_complete(broker: Rules, name: bytes | None, offset: int, limit: int) -> Rows:
+    """Those whose results are kept, of a function or of all, that which was complete last first."""
+    if name is not None and (known := find_function(broker.queues.functions, name)):
+        name = known.name
     for kept in reversed(list(broker.queues.results or ())):
         if not limit:
             return
-        if (name and kept.function != name) or offset > 0:
-            offset -= not name or kept.function == name
+        if (fits := name in (None, kept.function)) is False or offset > 0:
+            offset -= fits
             yield None
         else:
             limit -= 1
@@ -232,7 +233,7 @@ def _format_job(broker: Rules, job: BrokerJob, due: float) -> bytes:
     state = _state(job)
     pairs = [
         (b"state", state),
-        (b"function", printable(job.function.name)),
+        (b"function", listed_name(job.function.name)),
         (b"unique", printable(job.unique)),
         (b"priority", PRIORITY_NAMES[job.priority]),
         (b"background", b"%d" % job.background),
@@ -256,7 +257,7 @@ def _format_job(broker: Rules, job: BrokerJob, due: float) -> bytes:
 def _format_failed(job: FailedJob) -> bytes:
     pairs = [
         (b"state", FAILED),
-        (b"function", printable(job.function)),
+        (b"function", listed_name(job.function)),
         (b"unique", printable(job.unique)),
         (b"priority", PRIORITY_NAMES[job.priority]),
         (b"background", b"1"),
@@ -273,7 +274,7 @@ def _format_failed(job: FailedJob) -> bytes:
 def _format_complete(kept: KeptResult) -> bytes:
     pairs = [
         (b"state", COMPLETE),
-        (b"function", printable(kept.function)),
+        (b"function", listed_name(kept.function)),
         (b"background", b"1"),
         (b"bytes", b"%d" % len(kept.result)),
         (b"completed", b"%.3f" % kept.when),

@@ -19,7 +19,7 @@ from gearman_py.broker.stored_jobs import keep_result
 from gearman_py.protocol.codec import response, response_parts
 from gearman_py.protocol.numbers import decimal
 from gearman_py.protocol.packets import WORK_COMPLETE, Packet
-from gearman_py.protocol.text import error, printable
+from gearman_py.protocol.text import error, listed_name, printable
 
 UNKNOWN, COMPLETE, FAILED = b"0", b"2", b"3"  # in STATUS_RES: a job that is not over is b"1"
 PART_BYTES = 2**20  # of a result, in an answer to a text command
@@ -82,7 +82,7 @@ def show_result(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | It
     if kept := queues.results and queues.results.get(handle):
         start = decimal(words[2]) if words[2:] else 0
         pairs = [
-            (b"function", printable(kept.function)),
+            (b"function", listed_name(kept.function)),
             (b"completed", b"%.3f" % kept.when),
             (b"bytes", b"%d" % len(kept.result)),
             (b"result", b64encode(kept.result[start : start + PART_BYTES])),

@@ -5,7 +5,6 @@
 Readers skip keys that they do not know: more may come.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -16,10 +15,7 @@ from gearman_py.broker.pauses import Pause
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.sliced_sort import sort_in_slices
 from gearman_py.broker.state import Function, Peer
-from gearman_py.protocol.text import error, printable
-
-# As `printable` writes bytes that are not printable ASCII.
-ESCAPED_BYTE = re.compile(rb"\\x([0189a-f][0-9a-f]|7f)")
+from gearman_py.protocol.text import OTHERS, error, listed_name, unescape_name
 
 FAILURES = counts.FAILED, counts.EXCEPTION, counts.ATTEMPTS
 REQUEUES = counts.DISCONNECTED, counts.TIMEOUT, counts.UNREGISTERED, counts.POSTPONED
@@ -32,35 +28,55 @@ def list_stats(broker: Rules, peer: Peer, words: Sequence[bytes]) -> Iterator[by
     queues = broker.queues
     counted = queues.counts
     failed = queues.failed.functions()
-    names = queues.functions, counted.functions, (counted.others.name,), failed
     last = None
-    for name in sort_in_slices(chain(*names), bytes):
+    for name in sort_in_slices(chain(queues.functions, counted.functions, failed), bytes):
         if name is None or name == last:
             yield None
             continue
         last = name
-        function = queues.functions.get(name)
-        own = counted.others if name == counted.others.name else counted.functions.get(name)
+        function, own = queues.functions.get(name), counted.functions.get(name)
         own = Counts(name) if own is None else own  # one without events is false
         if function or name in failed or not own.unused:
-            pairs = [*_read_queue(function, broker.now), *_read_counts(own)]
-            pairs += _read_restrictions(function)
-            pause = queues.restrictions.pauses.get(name, Pause())
-            pairs += [("paused_since", pause.since), ("paused_by", pause.by.encode())]
-            pairs.append(("server_paused", queues.restrictions.paused))
-            pairs.append(("kept_failed", queues.failed.count(name)))
-            results = queues.results.count(name) if queues.results else 0
-            pairs.append(("kept_results", results))
-            wanted = queues.demand.workers_wanted(function, broker.now) if function else 0
-            pairs.append(("workers_wanted", wanted))
-            row = [b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs]
-            yield b"\t".join([printable(name), *row])
+            yield _format_row(broker, listed_name(name), name, function, own)
+    if not counted.others.unused:
+        yield _format_row(broker, OTHERS, OTHERS, None, counted.others)
+
+
+def _format_row(
+    broker: Rules, listed: bytes, name: bytes, function: Function | None, own: Counts
+) -> bytes:
+    queues = broker.queues
+    pause = queues.restrictions.pauses.get(name, Pause()) if function else Pause()
+    pairs = [
+        *_read_queue(function, broker.now),
+        *_read_counts(own),
+        *_read_restrictions(function),
+        *(("paused_since", pause.since), ("paused_by", pause.by.encode())),
+        ("server_paused", queues.restrictions.paused),
+        ("kept_failed", queues.failed.count(name) if own is not queues.counts.others else 0),
+    ]
+    results = queues.results.count(name) if queues.results else 0
+    pairs.append(("kept_results", results))
+    wanted = queues.demand.workers_wanted(function, broker.now) if function else 0
+    pairs.append(("workers_wanted", wanted))
+    return b"\t".join(
+        [listed, *(b"%b=%b" % (key.encode(), _format(value)) for key, value in pairs)]
+    )
+
+
+def read_name(word: bytes) -> bytes:
+    """A name in a command: percent-encoded, or as a listing has it. %00: the empty one."""
+    name = unquote_to_bytes(word)
+    return b"" if name == b"\0" else name
 
 
 def find_counts(broker: Rules, name: bytes) -> tuple[Function | None, Counts | None]:
     """A function, and what was counted of it; one that is gone may have been counted."""
-    function = find_function(broker.queues.functions, name)
-    return function, function.counts if function else broker.queues.counts.functions.get(name)
+    if function := find_function(broker.queues.functions, name):
+        return function, function.counts
+    counted = broker.queues.counts.functions
+    own = counted.get(name)
+    return None, counted.get(unescape_name(name)) if own is None else own
 
 
 def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | Iterator[bytes]:
@@ -71,7 +87,7 @@ def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | 
     """
     if len(words) != 2:
         return error(b"INVALID_ARGUMENTS", b"function NAME")
-    name = unquote_to_bytes(words[1])
+    name = read_name(words[1])
     function, counted = find_counts(broker, name)
     if counted is None:
         return error(b"UNKNOWN_FUNCTION")
@@ -79,7 +95,7 @@ def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | 
     high, normal, low = function.waiting if function else (0, 0, 0)
     pairs = {"high": high, "normal": normal, "low": low}
     pairs |= {reason: counted[reason] for reason in (*FAILURES, *REQUEUES)}
-    row = [printable(function.name if function else name)]
+    row = [listed_name(function.name if function else name)]
     row += [b"%b=%d" % pair for pair in ((key.encode(), value) for key, value in pairs.items())]
     row.append(b"bounds=" + ",".join(f"{bound:g}" for bound in counted.waits.bounds).encode())
     for key, durations in (("waits", counted.waits), ("runs", counted.runs)):
@@ -89,15 +105,8 @@ def show_function(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | 
 
 
 def find_function(functions: Mapping[bytes, Function], name: bytes) -> Function | None:
-    """The function with this name, or with one that listings, or clients of them, print so."""
-    if found := functions.get(name):
-        return found
-    found = functions.get(ESCAPED_BYTE.sub(lambda match: bytes([int(match[1], 16)]), name))
-    if found is None:
-        return None
-    listed = printable(found.name)  # of a byte that is not UTF-8 it has perhaps the byte itself
-    shown = listed, listed.decode(errors="backslashreplace").encode()
-    return found if name in shown else None
+    """The function with this name, or the one that listings, or clients of them, print so."""
+    return functions.get(name) or functions.get(unescape_name(name))
 
 
 def _format(value: float | bytes) -> bytes:

@@ -26,8 +26,8 @@ from gearman_py.broker.rates import MAX_STARTS, MAX_UNITS, RateLimit
 from gearman_py.broker.restriction_records import SERVER
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import BrokerJob, Function, Peer
-from gearman_py.broker.stats import find_function
-from gearman_py.protocol.text import error, parse_pairs, printable
+from gearman_py.broker.stats import find_function, read_name
+from gearman_py.protocol.text import error, listed_name, parse_pairs, printable
 
 MAX_RUNNING = 10**9
 LIMIT_USAGE = (
@@ -39,7 +39,7 @@ LIMIT_USAGE = (
 
 def _read_name(broker: Rules, word: bytes) -> bytes:
     """The name that a word gives, as clients do, or as listings print that of a known function."""
-    name = unquote_to_bytes(word)
+    name = read_name(word)
     function = find_function(broker.queues.functions, name)
     return function.name if function else name
 
@@ -65,7 +65,7 @@ def list_pauses(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes | It
         return _wrong_usage(b"pauses")
     pauses = sorted(broker.queues.restrictions.pauses.items())
     return (
-        b"%b\t%.0f\t%b" % (printable(name), pause.since, printable(pause.by.encode()))
+        b"%b\t%.0f\t%b" % (listed_name(name), pause.since, printable(pause.by.encode()))
         for name, pause in pauses
         if name != SERVER
     )
@@ -191,4 +191,4 @@ def _wrong_usage(expected: bytes) -> bytes:
 
 
 def _unknown_function(name: bytes) -> bytes:
-    return error(b"UNKNOWN_FUNCTION", b"unknown function " + printable(name))
+    return error(b"UNKNOWN_FUNCTION", b"unknown function " + listed_name(name))

@@ -7,12 +7,11 @@ when a connection ends, or when it is asked.
 """
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import unquote_to_bytes
 
 from gearman_py.broker.limits import MAX_FORMER_SUBMITTERS, MAX_KEPT_ID, MAX_SUBMITTED
 from gearman_py.broker.rules import Rules
 from gearman_py.broker.state import Function, Peer
-from gearman_py.broker.stats import find_counts
+from gearman_py.broker.stats import find_counts, read_name
 from gearman_py.protocol.text import error, printable
 
 MAX_LISTED = 100
@@ -48,7 +47,7 @@ def list_submitters(broker: Rules, peer: Peer, words: Sequence[bytes]) -> bytes 
     """
     if len(words) != 2:
         return error(b"INVALID_ARGUMENTS", b"submitters NAME")
-    function, counted = find_counts(broker, unquote_to_bytes(words[1]))
+    function, counted = find_counts(broker, read_name(words[1]))
     if counted is None:
         return error(b"UNKNOWN_FUNCTION")
     return _list(broker, function, counted.submitters)

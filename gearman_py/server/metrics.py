@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from gearman_py.exposition import Distribution, Labels, Sample, Value, render_family
+from gearman_py.protocol.text import OTHERS, label_of
 from gearman_py.server.listener import Listener
 from gearman_py.server.metric import Metric
 from gearman_py.server.metrics_table import METRICS
@@ -12,10 +13,10 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 # A function takes some eight lines of gauges. Those beyond this number are added up as
-# function="other", so that a client that makes up names does not fill Prometheus' database.
+# function="(other)", so that a client that makes up names does not fill Prometheus' database.
 MAX_FUNCTIONS_SHOWN = 10_000
 SLICE = 500  # functions that are read at a time; jobs are served in between
-OTHER = "other"
+OTHER = OTHERS.decode()
 
 Values = dict[str, dict[Labels, Value]]
 
@@ -28,7 +29,7 @@ async def collect(listener: Listener) -> list[tuple[Metric, list[Sample]]]:
     for start in range(0, len(names), SLICE):
         for number, name in enumerate(names[start : start + SLICE], start):
             if function := functions.get(name):  # else it was forgotten meanwhile
-                label = decode_name(name) if number < MAX_FUNCTIONS_SHOWN else OTHER
+                label = label_of(name) if number < MAX_FUNCTIONS_SHOWN else OTHER
                 for metric in METRICS:
                     if metric.of_function is not None:
                         samples = metric.of_function(function, listener)
@@ -41,7 +42,8 @@ async def collect(listener: Listener) -> list[tuple[Metric, list[Sample]]]:
             if counts is not counted.others or not counts.unused:
                 for metric in METRICS:
                     if metric.of_counts is not None:
-                        label = decode_name(counts.name)
+                        told = counts is not counted.others
+                        label = label_of(counts.name) if told else OTHER
                         _merge(found[metric.name], label, metric.of_counts(counts))
         await asyncio.sleep(0)
     for metric in METRICS:
@@ -73,8 +75,3 @@ def render(
         yield from render_family(metric, values, openmetrics=openmetrics)
     if openmetrics:
         yield b"# EOF\n"
-
-
-def decode_name(name: bytes) -> str:
-    """Return a function's name as a label."""
-    return name.decode(errors="backslashreplace")

@@ -16,6 +16,7 @@ from gearman_py.admin.aio import AsyncAdminClient
 from gearman_py.admin.answers import FunctionStats, WorkerInfo, is_unknown_command, parse_rows
 from gearman_py.errors import AdminError, GearmanError, ServerUnavailable
 from gearman_py.net.servers import ServerAddress
+from gearman_py.protocol.text import EMPTY_NAME
 from gearman_py.web.counters import Baseline, Counters
 from gearman_py.web.fleet import Fleet, ServerLook
 from gearman_py.web.history import History
@@ -202,8 +203,16 @@ async def _ask_functions(client: AsyncAdminClient, look: ServerLook) -> dict[str
             raise
     else:
         look.counts = True
-        return {row.name: row for row in rows}
+        return {each.name: each for each in map(_named, rows)}
     return {  # of C gearmand
-        row.name: FunctionStats(row.name, row.total, row.running, row.waiting, 0, row.workers)
-        for row in await client.status()
+        each.name: each
+        for each in (
+            _named(FunctionStats(row.name, row.total, row.running, row.waiting, 0, row.workers))
+            for row in await client.status()
+        )
     }
+
+
+def _named(row: FunctionStats) -> FunctionStats:
+    """With the empty name as our job servers list it: those of C do not escape it."""
+    return row if row.name else row._replace(name=EMPTY_NAME.decode())

@@ -13,7 +13,7 @@ from gearman_py.admin.answers import JobRow
 from gearman_py.errors import GearmanError
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
-from gearman_py.web.formats import format_count
+from gearman_py.web.formats import format_count, raw_name
 from gearman_py.web.job_pages import FoundJob
 from gearman_py.web.listing import ROWS, Query, cut_page
 from gearman_py.web.login import Render
@@ -156,7 +156,7 @@ async def ask_failed(
         client = collector.client_of(server, user)
         try:
             rows: list[JobRow] = await client.find_jobs(
-                "failed", function=function, offset=offset, limit=limit
+                "failed", function=raw_name(function), offset=offset, limit=limit
             )
         except GearmanError as error:
             problems.append(f"{server.address}: {explain_failure(error)[0]}")
@@ -178,7 +178,7 @@ def _change_one(action: str, handle: str) -> Act:
 def _change_all(action: str, function: str, until: float) -> Act:
     async def change(client: AsyncAdminClient) -> str:
         change_all = client.retry_all if action == "retry" else client.discard_all
-        handles = await change_all(function=function, until=until)
+        handles = await change_all(function=raw_name(function), until=until)
         return f"{format_count(len(handles), 'job')} {ACTIONS[action]}"
 
     return change

@@ -1,16 +1,14 @@
 """How numbers, times and names are shown."""
 
-import re
 import time
 from urllib.parse import quote
 
 from gearman_py.admin.answers import FunctionStats
 from gearman_py.config import format_size
 from gearman_py.printable import printable
-from gearman_py.protocol.text import printable as printable_bytes
+from gearman_py.protocol.text import unescape_name
 
 UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def format_number(value: float) -> str:
@@ -76,11 +74,12 @@ def format_client_id(client_id: str) -> str:
 
 
 def raw_name(name: str) -> str:
-    """A name as clients gave it, of one in a listing, where unprintable bytes are escaped."""
-    raw = ESCAPED_BYTE.sub(lambda found: bytes([int(found[1], 16)]), name.encode())
-    if printable_bytes(raw).decode(errors="backslashreplace") != name:
-        return name  # the backslash is its own
-    return raw.decode(errors="surrogateescape")
+    """A name as clients gave it, of one in a listing; commands have a NUL for the empty one.
+
+    What has no name stays so: all functions.
+    """
+    raw = unescape_name(name.encode(errors="surrogateescape"))
+    return raw.decode(errors="surrogateescape") or ("\0" if name else "")
 
 
 def format_limits(stats: FunctionStats) -> str:

@@ -13,6 +13,7 @@ from gearman_py.admin.answers import JobRow
 from gearman_py.errors import AdminError, GearmanError
 from gearman_py.web.collector import Collector
 from gearman_py.web.fleet import ServerLook
+from gearman_py.web.formats import raw_name
 from gearman_py.web.listing import ROWS, Query, cut_page
 from gearman_py.web.login import Render
 
@@ -110,7 +111,10 @@ class JobPages:
             client = self._collector.client_of(server)
             try:
                 rows = await client.find_jobs(
-                    state, function=function, offset=skipped, limit=ROWS - len(found)
+                    state,
+                    function=raw_name(function),
+                    offset=skipped,
+                    limit=ROWS - len(found),
                 )
             except GearmanError as error:
                 problems.append(f"{server.address}: {error}")

@@ -17,6 +17,7 @@ from threading import Lock
 
 from gearman_py import __version__
 from gearman_py.exposition import Distribution, Sample, render_family
+from gearman_py.protocol.text import label_of
 from gearman_py.worker.executor import END_REASONS
 from gearman_py.worker.job import Outcome, WorkerJob
 from gearman_py.worker.pool import WorkerPool
@@ -51,14 +52,19 @@ class OutcomeCounts:
 
     def ended(self) -> list[Sample]:
         with self._lock:
-            return [*self._ended.items()]
+            return [((_label(name), how), count) for (name, how), count in self._ended.items()]
 
     def run_times(self) -> list[Sample]:
         with self._lock:
             return [
-                ((function,), _distribution(buckets, self._seconds[function]))
+                ((_label(function),), _distribution(buckets, self._seconds[function]))
                 for function, buckets in self._buckets.items()
             ]
+
+
+def _label(function: str) -> str:
+    """As job servers label it."""
+    return label_of(function.encode(errors="surrogateescape"))
 
 
 def _distribution(buckets: list[int], seconds: float) -> Distribution:

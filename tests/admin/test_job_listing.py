@@ -11,6 +11,7 @@ from gearman_py import Client, Worker, WorkerJob
 from gearman_py.admin.client import AdminClient
 from gearman_py.errors import AdminError
 from gearman_py.protocol.packets import Packet
+from gearman_py.protocol.text import unescape_name
 from gearman_py.testing import running
 from tests.job_servers import JobServer
 from tests.peer import Peer
@@ -215,7 +216,14 @@ def test_a_server_says_what_it_is(admin: AdminClient) -> None:
     assert facts["connections"] == "1"
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", b"tab\there", b"\xff\x80"])
+ODD_NAMES = (
+    *(b"caf\xe9", b"tab\there", b"\xff\x80", rb"text\xff", rb"\x5c\x", rb"\x00"),
+    *(b"", b"(other)", rb"\x28other)", b"text\xff"),
+)
+each_odd_name = pytest.mark.parametrize("name", ODD_NAMES)
+
+
+@each_odd_name
 def test_failed_jobs_of_any_function_are_found_by_the_name_that_is_listed(
     server: JobServer, admin: AdminClient, name: bytes
 ) -> None:
@@ -231,7 +239,7 @@ def test_failed_jobs_of_any_function_are_found_by_the_name_that_is_listed(
     assert admin.retry_all(function=listed.function) == [listed.handle]
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", b"tab\there", b"\xff\x80"])
+@each_odd_name
 def test_a_function_is_steered_by_the_name_that_is_listed(
     server: JobServer, admin: AdminClient, name: bytes
 ) -> None:
@@ -249,6 +257,20 @@ def test_a_function_is_steered_by_the_name_that_is_listed(
     admin.limit(listed, running=0)
     admin.drop_function(listed)
     assert admin.status() == []
+
+
+def test_no_two_names_are_listed_alike(server: JobServer, admin: AdminClient) -> None:
+    client = Peer(("127.0.0.1", server.port))
+    with client.socket:
+        for name in ODD_NAMES:
+            client.ask(Packet.SUBMIT_JOB_BG, name, b"", name)
+    for listing in (admin.stats(), admin.status()):
+        assert len({row.name for row in listing}) == len(listing) == len(ODD_NAMES)
+    for row in admin.find_jobs():
+        workload = admin.find_job(row.handle).workload
+        (stats,) = [each for each in admin.stats() if each.name == row.function]
+        assert stats.jobs == 1
+        assert unescape_name(row.function.encode()) == workload
 
 
 def test_a_name_that_looks_like_a_listed_one_is_its_own(client: Client, admin: AdminClient) -> None:

@@ -222,11 +222,37 @@ def test_counters_tell_a_thousand_functions_apart(start: Start, connect: Connect
     client = connect(server.listening())
     for number in range(MAX_TOLD_APART + 20):
         client.ask(Packet.SUBMIT_JOB_BG, b"f%d" % number, b"", b"")
-    client.ask(Packet.SUBMIT_JOB_BG, b"other", b"", b"")
+    for name in (b"other", b"(other)", b"\xff", rb"\xff", b""):
+        client.ask(Packet.SUBMIT_JOB_BG, name, b"", b"")
     found = values(get(port)[2])
     accepted = {key[1]: n for key, n in found.items() if key[0] == "gearman_jobs_accepted_total"}
     assert len(accepted) == MAX_TOLD_APART + 1
-    assert accepted["other"] == 21
+    assert accepted["(other)"] == 25
+    jobs = {key[1]: number for key, number in found.items() if key[0] == "gearman_jobs"}
+    assert jobs == dict.fromkeys([*jobs], 1)
+    assert len(jobs) == MAX_TOLD_APART + 25
+    assert {"other", r"\x28other)", r"\xff", r"\x5cxff", r"\x00"} <= jobs.keys()
+
+
+def test_a_function_whose_name_is_other_is_counted_apart(start: Start, connect: Connect) -> None:
+    """Also by the text command stats, which has the same names."""
+    server, port = with_metrics(start)
+    client = connect(server.listening())
+    names = b"other", b"(other)", b"", b"col\xff", rb"col\xff"
+    for number, name in enumerate(names, 1):
+        for _ in range(number):
+            client.ask(Packet.SUBMIT_JOB_BG, name, b"", b"")
+    found = values(get(port)[2])
+    labels = "other", r"\x28other)", r"\x00", r"col\xff", r"col\x5cxff"
+    for number, label in enumerate(labels, 1):
+        assert found["gearman_jobs_accepted_total", label] == number
+        assert found["gearman_jobs", label] == number
+    assert ("gearman_jobs_accepted_total", "(other)") not in found
+    rows = [row.split(b"\t") for row in client.command("stats").splitlines()]
+    listed = {row[0].decode(errors="backslashreplace"): row for row in rows[:-1]}
+    for number, label in enumerate(labels, 1):
+        assert b"accepted=%d" % number in listed.pop(label)
+    assert not listed
 
 
 def test_every_metric_of_the_table_is_told_and_nothing_else(start: Start, connect: Connect) -> None:
@@ -302,7 +328,7 @@ def test_functions_beyond_the_limit_are_told_as_one(start: Start, connect: Conne
     found = values(get(port)[2])
     workers = {name[1]: value for name, value in found.items() if name[0] == "gearman_workers"}
     assert len(workers) == MAX_FUNCTIONS_SHOWN + 1
-    assert workers["other"] == 50
+    assert workers["(other)"] == 50
 
 
 def test_other_requests_are_refused_and_the_next_is_answered(start: Start) -> None:
