@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gearman_py.cli.common import (
@@ -27,6 +27,7 @@ from gearman_py.config import as_words, read_table
 from gearman_py.functions import BUNDLED, NEED_EXTRAS, load_function
 from gearman_py.protocol.codec import MAX_PACKET
 from gearman_py.worker import reload
+from gearman_py.worker.author_traceback import format_author_error
 from gearman_py.worker.job import Outcome, WorkerJob
 from gearman_py.worker.validation import imported_module
 from gearman_py.worker.worker import Worker
@@ -127,6 +128,9 @@ def _bundled_worker(parser: ArgumentParser, options: Namespace) -> Worker:
 def _load_worker(parser: ArgumentParser, target: str) -> Worker:
     """The Worker named MODULE:OBJECT; modules in the current directory are found too."""
     name, _, path = target.partition(":")
+    if "/" in name or name.endswith(".py"):
+        dotted = ".".join(Path(name).with_suffix("").parts)
+        _refuse(parser, f"{target!r} is not MODULE:OBJECT; did you mean '{dotted}:{path}'?")
     sys.path.insert(0, os.getcwd())
     importing = imported_module.set(name)
     try:
@@ -135,7 +139,7 @@ def _load_worker(parser: ArgumentParser, target: str) -> Worker:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and name.startswith(missing):
             _refuse(parser, f"{target!r}: no module {missing!r} found from {os.getcwd()}")
-        traceback.print_exc()  # the traceback shows the place in the author's code
+        sys.stderr.write(format_author_error(error))
         _refuse(parser, f"{target!r} cannot be loaded: {error}")
     finally:
         imported_module.reset(importing)
@@ -159,6 +163,9 @@ def _refuse(parser: ArgumentParser, problem: str) -> NoReturn:
 
 def _add_bundled(parser: ArgumentParser, worker: Worker, name: str) -> None:
     if name not in BUNDLED:
+        module = name.removesuffix(".py")
+        if Path(f"{module}.py").is_file():
+            _refuse(parser, f"the worker in {module}.py is '{module}:NAME', as in {module}:worker")
         near = get_close_matches(name, BUNDLED, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(BUNDLED)}"
         parser.error(f"unknown bundled function {name!r}; {hint}")

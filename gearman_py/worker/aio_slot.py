@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 
 from gearman_py.errors import GearmanError
-from gearman_py.net.servers import ServerAddress, describe_failure
+from gearman_py.net.servers import ServerAddress
 from gearman_py.worker.aio_connection import AioConnection
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
+from gearman_py.worker.server_log import ServerLog
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 from gearman_py.worker.sync_slot import (
     CONNECT_TIMEOUT,
@@ -37,6 +38,7 @@ class AsyncSlot:
         *,
         on_change: Callable[[], object],
         on_answer: Callable[[], object],
+        server_log: ServerLog,
     ) -> None:
         self.ended = False
         self.counters = JobCounters()
@@ -46,6 +48,7 @@ class AsyncSlot:
         self.run_job = run_job
         self.on_change = on_change
         self._on_answer = on_answer
+        self.server_log = server_log
         self._servers = [
             AsyncServerConnection(self, server, alone=len(servers) == 1) for server in servers
         ]
@@ -157,8 +160,7 @@ class AsyncServerConnection:
                 await self._serve_once()
             except (OSError, GearmanError) as error:
                 pause = self._backoff.next()
-                failure = describe_failure(self._address, error, CONNECT_TIMEOUT)
-                _log.warning("%s; trying again in %.1f s", failure, pause)
+                self._slot.server_log.note_failure(self._address, error, CONNECT_TIMEOUT, pause)
                 if not self._slot.draining:
                     await asyncio.sleep(pause)
 
@@ -218,6 +220,6 @@ class AsyncServerConnection:
             connection.session.wake_up()
 
     def _note_registration(self) -> None:
-        _log.info("registered with %s", self._address)
+        self._slot.server_log.note_registered(self._address)
         self._backoff.reset()
         self._slot.on_change()

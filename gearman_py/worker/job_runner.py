@@ -6,12 +6,12 @@ connection errors are raised: errors of the function, and bugs in gearman_py, fa
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from traceback import format_exception
 from typing import Any
 
 from gearman_py.errors import DataTooLarge
 from gearman_py.printable import shorten
 from gearman_py.protocol.packets import Packet
+from gearman_py.worker.author_traceback import author_traceback, format_author_error
 from gearman_py.worker.function_call import FunctionCaller, WaitWritable
 from gearman_py.worker.function_spec import FunctionSpec
 from gearman_py.worker.hooks import call_outcome_hooks, call_outcome_hooks_async
@@ -219,11 +219,11 @@ def _is_cancelled() -> bool:
 def _log_traceback(job: WorkerJob, message: str, error: BaseException) -> None:
     """Log the error with its traceback, however long the texts of its chain are."""
     try:
-        text = "".join(format_exception(error))
+        text = format_author_error(error)
     except Exception:  # a method of the author's class
         text = ""
     if len(text) <= _LOGGED_TRACEBACK:
-        job.log.error(message, exc_info=error)
+        job.log.error(message, exc_info=(type(error), error, author_traceback(error)))
     else:
         job.log.error("%s\n%s", message, shorten(text, _LOGGED_TRACEBACK))
 

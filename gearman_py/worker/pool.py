@@ -23,6 +23,7 @@ from gearman_py.worker.pool_members import PoolMembers
 from gearman_py.worker.pool_scaler import PoolScaler
 from gearman_py.worker.registry import FunctionRegistry
 from gearman_py.worker.scaling import ScalingRule
+from gearman_py.worker.server_log import ServerLog
 from gearman_py.worker.session import Answer, Assignment, WorkerSession
 from gearman_py.worker.sync_slot import Slot
 
@@ -44,6 +45,7 @@ class WorkerPool:
         self._runner = JobRunner(registry, config.max_packet, self._drain_signal.wait_for_drain)
         self._fork_server: ForkServer | None = None
         self.members = PoolMembers()
+        self._server_log = ServerLog()
         self._changed = asyncio.Event()  # for _wait_ended() alone, which clears it
         self._ready = asyncio.Event()
         self._draining = False
@@ -189,6 +191,7 @@ class WorkerPool:
             self.members.executors[0],
             on_change=lambda: None,
             on_answer=lambda: slot.drain() if slot.counters.total == limit else None,
+            server_log=self._server_log,
         )
         self.members.slots = [slot]
         self._runner.interruptible = True
@@ -206,6 +209,7 @@ class WorkerPool:
             executor,
             on_change=partial(self._call_from_thread, self._note_change),
             on_answer=partial(self._count_answer, partial(self._call_from_thread, self.drain)),
+            server_log=self._server_log,
         )
 
     def _async_slots(self) -> Iterator[AsyncSlot]:
@@ -217,6 +221,7 @@ class WorkerPool:
                     self._run_async_job,
                     on_change=self._note_change,
                     on_answer=partial(self._count_answer, self.drain),
+                    server_log=self._server_log,
                 )
 
     def _note_change(self) -> None:

@@ -14,9 +14,10 @@ from time import monotonic
 
 from gearman_py.errors import GearmanError
 from gearman_py.net.dial import connect
-from gearman_py.net.servers import ServerAddress, describe_failure
+from gearman_py.net.servers import ServerAddress
 from gearman_py.worker.backoff import reconnect_backoff
 from gearman_py.worker.counters import JobCounters
+from gearman_py.worker.server_log import ServerLog
 from gearman_py.worker.session import Answer, Assignment, State, WorkerSession
 from gearman_py.worker.sync_connection import SyncConnection
 
@@ -58,6 +59,7 @@ class Slot:
         *,
         on_change: Callable[[], object],
         on_answer: Callable[[], object],
+        server_log: ServerLog,
     ) -> None:
         self.ended = False
         self.counters = JobCounters()
@@ -67,6 +69,7 @@ class Slot:
         self._run_job = run_job
         self._on_change = on_change
         self._on_answer = on_answer
+        self._server_log = server_log
         self._working = False
         self._draining = False
         self._stopped = False
@@ -177,7 +180,7 @@ class Slot:
             if not known:
                 known = True
                 server.backoff.reset()
-                _log.info("registered with %s", connection.server)
+                self._server_log.note_registered(server.address)
                 self._on_change()
             if session.assignment is None:
                 session.pre_sleep()
@@ -267,8 +270,7 @@ class Slot:
     def _schedule_retry(self, server: ServerState, error: Exception) -> None:
         pause = server.backoff.next()
         server.retry_at = monotonic() + pause
-        failure = describe_failure(server.address, error, CONNECT_TIMEOUT)
-        _log.warning("%s; trying again in %.1f s", failure, pause)
+        self._server_log.note_failure(server.address, error, CONNECT_TIMEOUT, pause)
 
     def _dial_server(self, server: ServerState) -> None:
         """Connect, in a separate thread: a silent server must not delay the others."""

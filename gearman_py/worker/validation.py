@@ -47,8 +47,9 @@ def check_arguments(function: Callable[..., Any], *given: str) -> None:
     try:
         signature.bind(*given)
     except TypeError:
+        name = getattr(function, "__qualname__", repr(function))
         with_them = ", ".join(given) or "no arguments"
-        raise TypeError(f"{function!r} takes {signature}, and is called with {with_them}") from None
+        raise TypeError(f"{name} takes {signature}, and is called with {with_them}") from None
 
 
 def check_single_word(option: str, value: str) -> None:

@@ -87,8 +87,10 @@ def test_a_module_that_cannot_be_loaded_shows_where(run: Run, own: Path) -> None
     (own / "jobs.py").write_text("import missing_thing\n")
     done = run("worker", "jobs:worker")
     assert done.returncode == 2
-    assert b'jobs.py", line 1' in done.stderr
-    assert b"missing_thing" in done.stderr.splitlines()[-1]
+    first, place, *_, last = done.stderr.decode().splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert 'jobs.py", line 1' in place, "what imported it is left out"
+    assert "missing_thing" in last
 
 
 def test_it_serves_bundled_functions_until_a_signal(
@@ -172,6 +174,9 @@ def test_a_function_that_cannot_be_imported_names_an_extra_that_there_is(
         (["revers"], "unknown bundled function 'revers'; did you mean 'reverse'?"),
         (["xyzzy"], f"unknown bundled function 'xyzzy'; expected one of {', '.join(BUNDLED)}"),
         (["no.such.jobs:worker"], "no module 'no' found from"),
+        (["jobs"], "the worker in jobs.py is 'jobs:NAME', as in jobs:worker"),
+        (["jobs.py"], "the worker in jobs.py is 'jobs:NAME', as in jobs:worker"),
+        (["./jobs.py:worker"], "'./jobs.py:worker' is not MODULE:OBJECT; did you mean 'jobs:wor"),
         (["jobs:absent"], "jobs has no 'absent'"),
         (["jobs:workr"], "jobs has no 'workr'; did you mean 'worker'?"),
         (["jobs:number"], "'jobs:number' is int, not a gearman_py.Worker"),
