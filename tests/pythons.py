@@ -8,6 +8,7 @@ network, with this checkout at its place and the libraries that they need for th
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from provision.lab.base import CACHE, TREE_LIFETIME, UBUNTU, UBUNTU_KEY
 from provision.lab.programs import PATH, execute
+from provision.release.build import Target, fetch_wheels, locked_wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = ("http://deb.debian.org/debian", "/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -30,7 +32,7 @@ PYTHONS = {
 
 PACKAGES = (
     *("?essential", "python3", "tzdata", "iproute2", "mount", "procps", "bsdextrautils"),
-    *("git", "openssh-client", "openssl", "sqlite3"),
+    *("git", "openssh-client", "openssl", "sqlite3", "strace", "faketime", "sudo"),
 )
 
 CHOSEN = (
@@ -93,11 +95,12 @@ mount -t overlay -o "lowerdir=$checkout,upperdir=written,workdir=worked" none "r
 mount --bind "$libraries" root/srv/libraries
 mount -t proc none root/proc
 mount --rbind /dev root/dev
+mount --rbind /sys root/sys
 cp /etc/passwd /etc/group root/etc/
 echo 127.0.0.1 localhost > root/etc/hosts
 ip link set lo up
-env --ignore-environment PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 \\
-    chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
+env --ignore-environment --default-signal PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 \\
+    PIP_NO_INDEX=1 "PIP_FIND_LINKS=$WHEELS" chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
 """
 # A checkout's .venv, as ./invoke makes it.
 VENV = """
@@ -128,9 +131,12 @@ def main(version: str, *arguments: str) -> int:
 def run_python(version: str, *arguments: str) -> int:
     """Run this Python with these arguments in the checkout, as root; its exit status."""
     alone = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child")
-    words = map(str, (make_system(version), install_libraries(version), ROOT))
+    system = make_system(version)
+    words = map(str, (system, install_libraries(version), ROOT))
     command = [*alone, "sh", "-euc", RUN, "sh", *words, *arguments]
-    return subprocess.run(command, env={"PATH": PATH, "VENV": VENV}, check=False).returncode
+    wheels = " ".join(map(str, fetch_release(version, system)))
+    environment = {"PATH": PATH, "VENV": VENV, "WHEELS": wheels}
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def make_system(version: str) -> Path:
@@ -154,6 +160,23 @@ def install_libraries(version: str) -> Path:
         execute([*uv, *options, *place], input=wanted)
 
     return _made_once(f"libraries-{version}", wanted, install)
+
+
+def fetch_release(version: str, system: Path) -> list[Path]:
+    """Folders with the wheels that releases of gearman_py have, for all hosts of the tests."""
+    glibc = execute(["chroot", str(system), "ldd", "--version"]).split("\n")[0].split()[-1]
+    python, machine = _as_numbers(version), platform.machine()
+    targets = (
+        Target((3, 11), "x86_64", (2, 36)),  # of most tests
+        *(Target(python, machine, each) for each in (_as_numbers(glibc), (2, 28))),
+    )
+    lines = "".join(locked_wheels(ROOT))
+    return [fetch_wheels(target, lines) for target in targets]
+
+
+def _as_numbers(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")
+    return int(major), int(minor)
 
 
 def locked(names: Collection[str]) -> str:

@@ -103,10 +103,13 @@ def opened_parent(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _refuse_links_of_others(path: str) -> None:
+    trusted = 0, os.geteuid()
     while path != os.path.dirname(path):
-        path = os.path.dirname(path)
+        entry, path = path, os.path.dirname(path)
         found = os.stat(path)
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+        # As in /tmp: what is ours there, others cannot replace.
+        kept = found.st_mode & stat.S_ISVTX and os.lstat(entry).st_uid in trusted
+        if found.st_uid not in trusted or (found.st_mode & stat.S_IWOTH and not kept):
             raise Failure(f"the path goes through a link, and others may write in {path}")
 
 

@@ -178,7 +178,7 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     """Of all that the tar's bytes follow from, and of nothing else: a new id is a restart."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     described = [project["build-system"], project["project"], project["tool"]["hatch"]]
-    stated = repr((target, described, list(_locked_wheels(root, extras))))
+    stated = repr((target, described, list(locked_wheels(root, extras))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
     inputs = [
         __file__,
@@ -200,7 +200,7 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
 
 def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) -> Artifact:
     wheels = scratch / "wheels"
-    shutil.copytree(fetch_wheels(target, "".join(_locked_wheels(root, extras)), root), wheels)
+    shutil.copytree(fetch_wheels(target, "".join(locked_wheels(root, extras)), root), wheels)
     build_wheel(root, wheels)
     place_installer(scratch)
     digests = list_wheels(scratch)
@@ -275,7 +275,7 @@ def list_wheels(release: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in sorted((release / "wheels").iterdir())}
 
 
-def _locked_wheels(root: Path, more: Sequence[str]) -> Iterator[str]:
+def locked_wheels(root: Path, more: Sequence[str] = ()) -> Iterator[str]:
     """The lock's lines for the installer and for what pyproject.toml says that hosts need."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from provision.inventory.queue import DRIVERS
-from provision.release.build import _locked_wheels
+from provision.release.build import locked_wheels
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| `([\w-]+)` \| ([^|]+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
@@ -35,7 +35,7 @@ def licence_files(package: Distribution) -> list[str]:
 
 
 def test_every_package_of_a_release_is_named_and_no_other() -> None:
-    assert set(PAGE) == {entry.split("==")[0] for entry in _locked_wheels(ROOT, tuple(DRIVERS))}
+    assert set(PAGE) == {entry.split("==")[0] for entry in locked_wheels(ROOT, tuple(DRIVERS))}
 
 
 @pytest.mark.parametrize("name", [name for name in PAGE if is_installed(name)])

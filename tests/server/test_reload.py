@@ -153,6 +153,7 @@ def test_time_limits_and_epoch_jobs_go_on(serve: Callable[..., Server], connect:
     assert worker.ask(Packet.GRAB_JOB)[1] == handle
 
 
+@pytest.mark.interop
 def test_clients_and_workers_under_load_hear_nothing_of_it(serve: Callable[..., Server]) -> None:
     server = serve()
     where = f"{server.address[0]}:{server.address[1]}"

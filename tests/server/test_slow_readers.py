@@ -221,6 +221,7 @@ def test_what_the_kernel_alone_holds_for_a_reader_that_stands_still_arrives(
     assert client.hear() == ("WORK_COMPLETE", handle, bytes(size))
 
 
+@pytest.mark.interop
 def test_a_dump_into_a_pipe_that_is_not_read_arrives_whole(start: Start, connect: Connect) -> None:
     server = start()
     address = server.listening()
