@@ -32,7 +32,7 @@ PYTHONS = {
 
 PACKAGES = (
     *("?essential", "python3", "tzdata", "iproute2", "mount", "procps", "bsdextrautils"),
-    *("git", "openssh-client", "openssl", "sqlite3", "strace", "faketime", "sudo"),
+    *("git", "openssh-client", "openssl", "sqlite3", "strace", "sudo"),
 )
 
 CHOSEN = (
