@@ -19,7 +19,7 @@ autodoc_default_options = {"members": True, "inherited-members": "Exception"}
 python_use_unqualified_type_names = True
 
 NAVIGATION = {
-    "Start here": ["how-it-works", "migrating", "coming-from", "zh"],
+    "Start here": ["tutorial", "how-it-works", "migrating", "coming-from", "zh"],
     "Operators": [
         *("operator", "inventory", "connecting", "own-workers", "upgrades", "doctor", "faults"),
         *("security", "tls", "firewall", "distributions"),

@@ -21,6 +21,7 @@ from tests.job_servers import GearmandProcess
 from tests.waiting import await_true
 
 ROOT = Path(__file__).resolve().parent.parent
+TYPED = ("worker-author", "client", "frameworks", "steering", "tls", "coming-from")
 BIN = str(Path(sys.executable).parent)
 
 
@@ -185,6 +186,21 @@ def test_tests_of_the_authors_page_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert "2 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_code_of_the_pages_is_strictly_typed(tmp_path: Path) -> None:
+    pages = ("README", *(f"docs/{name}" for name in TYPED))
+    for page in pages:
+        for number, code in enumerate(blocks(f"{page}.md")):
+            if not re.search("import django|from django|compat|from shop", code):  # untyped
+                (tmp_path / f"{Path(page).name}_{number}.py".replace("-", "_")).write_text(code)
+    nothing = tmp_path / "mypy.ini"
+    nothing.write_text("[mypy]\n")
+    checks = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(nothing), "."]
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    done = subprocess.run(checks, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
