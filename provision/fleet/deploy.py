@@ -15,6 +15,7 @@ from pathlib import Path
 
 from provision.errors import Interrupted, Locked, RolledBack
 from provision.fleet import pool as hosts
+from provision.fleet.awaited_servers import await_server, refuse_unreached
 from provision.fleet.before_change import note_what_runs
 from provision.fleet.begin import CHANGES_PENDING, begin_changes, lock_hosts
 from provision.fleet.changed_servers import changes_server, try_server
@@ -103,6 +104,7 @@ def _show_plan(run: Run) -> int | None:
     _tell_drained(run)
     tell_retirements(run)
     refuse_left_servers(run)
+    refuse_unreached(run)
     run.report.recap(run.seconds)
     return None if run.pending else run.status
 
@@ -269,6 +271,7 @@ def _finish_workers(run: Run, host_run: HostRun) -> None:
     _record_begin(run, host_run)
     before = note_what_runs(host_run)
     try_server(host_run)
+    await_server(host_run)
     try_workers(run, host_run, before)
     change_workers(run, host_run, before)
     if run.is_well(host_run):
@@ -278,6 +281,7 @@ def _finish_workers(run: Run, host_run: HostRun) -> None:
 def _finish_host(run: Run, host_run: HostRun) -> None:
     _record_begin(run, host_run)
     try_server(host_run)
+    await_server(host_run)
     host_run.finish_changes()
     _tell_finished(run, host_run)
 

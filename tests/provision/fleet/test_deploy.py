@@ -807,6 +807,41 @@ def test_a_host_cannot_name_another_as_the_same_machine(fleet: Fleet) -> None:
         fleet.deploy()
 
 
+@pytest.mark.parametrize("problem", ["refused", "silent", "no way", "no name"])
+def test_workers_that_would_find_no_job_server_are_refused_at_once(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], problem: str
+) -> None:
+    answer = {"problem": problem, "detail": ""}
+    fleet.sessions["worker"].host.servers["198.18.10.247", "4730"] = answer
+    assert fleet.deploy(limit="worker") == HostFailed.status
+    said = capsys.readouterr().out
+    assert "worker  failed  no job server can be reached from it: 198.18.10.247:4730 " in said
+    assert "its workers would not start: deploy job first, or add it to --limit" in said
+    assert not any(fleet.changed().values())
+
+
+def test_a_job_server_that_does_not_come_up_is_not_waited_for_in_silence(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = fleet.sessions["worker"].host.servers
+    server["198.18.10.247", "4730"] = {"problem": "refused", "detail": ""}
+    monkeypatch.setattr("provision.fleet.awaited_servers.SERVER_TIMEOUT", 0.0)
+    assert fleet.deploy() == HostFailed.status
+    said = capsys.readouterr().out
+    assert "its workers were left as they are" in said
+    assert "try: ./invoke doctor --limit worker" in said
+    assert not fleet.sessions["worker"].host.processes
+    monkeypatch.setattr("provision.fleet.awaited_servers.SERVER_TIMEOUT", 60.0)
+
+    def come_up(seconds: float) -> None:
+        server.clear()
+
+    monkeypatch.setattr("provision.fleet.awaited_servers.sleep", come_up)
+    assert fleet.deploy() == 0
+    told = "worker: waiting for a job server: no job server can be reached from it: 198.18.10.247"
+    assert told in capsys.readouterr().out
+
+
 def retire(fleet: Fleet, names: str) -> int:
     options = Options(yes=True, wait=60.0)
     return retirement.retire(fleet.folder, RETIRED, options, names, connect=fleet.connect)
