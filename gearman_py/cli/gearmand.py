@@ -136,6 +136,8 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
                 _write_pid(Path(settings.pid_file))
             except listening.StartError as error:  # peers must not suffer from that
                 logging.getLogger("gearmand").warning("%s", error)
+        if takeover is not None:
+            takeover.remove_pid_file(settings.pid_file)
 
     words = without_reload(arguments)
     takeover = None
@@ -147,6 +149,8 @@ def _reload(settings: Settings, arguments: Sequence[str]) -> int:
         settings = parse(words, __version__)  # with the environment of the running server
         sys.argv[1:] = words
         takeover.check_settings(settings)
+        if settings.user:
+            lifecycle.check_user(settings.user)
         if settings.pid_file:
             _check_pid_file(Path(settings.pid_file))
         if settings.file_descriptors:

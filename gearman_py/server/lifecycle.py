@@ -43,20 +43,32 @@ def allow_descriptors(number: int) -> None:
 
 def become_user(user: str, doors: Sequence[ListeningSocket]) -> None:
     """Switch from root to a user, which becomes the owner of socket files. Raises StartError."""
+    entry = _find_user(user)
     try:
-        entry = pwd.getpwnam(user)
         if os.geteuid() != entry.pw_uid:
             for door in doors:
                 door.give_to(entry.pw_uid, entry.pw_gid)
             os.initgroups(user, entry.pw_gid)
             os.setgid(entry.pw_gid)
             os.setuid(entry.pw_uid)
+    except PermissionError as error:
+        raise StartError(f"only root can switch to user {user!r}") from error
+
+
+def check_user(user: str) -> None:
+    """Raise StartError unless this process, which is to replace another, is the user's."""
+    if _find_user(user).pw_uid != os.geteuid():
+        name = pwd.getpwuid(os.geteuid()).pw_name
+        raise StartError(f"--user cannot be changed by a reload: the server runs as {name!r}")
+
+
+def _find_user(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
     except KeyError:
         raise StartError(
             f"user {user!r} does not exist; create it: useradd --system -s /usr/sbin/nologin {user}"
         ) from None
-    except PermissionError as error:
-        raise StartError(f"only root can switch to user {user!r}") from error
 
 
 def serve(

@@ -48,6 +48,11 @@ RANGES = {
 }
 """The least and the most of a setting; what Linux accepts for keepalive."""
 
+INSTEAD_OF_SERVING = {
+    "check_args": "--check-args",
+    "check_queue": "--check-queue",
+    "import_from": "--import",
+}
 AT_LEAST_0 = {
     *("max_connections", "worker_wakeup", "file_descriptors", "unread_timeout", "bind_timeout"),
     *("drain_timeout", "keep_failed", "keep_failed_days"),
@@ -136,6 +141,9 @@ def _check_settings(settings: Settings) -> None:
     _check_numbers(settings)
     _check_results(settings)
     _check_queue(settings)
+    for name, flag in INSTEAD_OF_SERVING.items() if settings.reload else ():
+        if getattr(settings, name):
+            raise UsageError(f"--reload: not together with {flag}")
     if settings.backlog < 1:
         raise UsageError(f"--backlog: {settings.backlog} is not a positive number")
     if other := [name for name in settings.admin_listen if not name.startswith(UNIX)]:

@@ -193,6 +193,7 @@ class Reload:
             "folder": as_text(os.fsencode(os.getcwd())),
             "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             "settings": fixed_settings(self._settings),
+            "pid_file": as_text(os.fsencode(self._settings.pid_file)),
         }
 
     async def _copy_ahead(self, channel: ReloadChannel) -> AheadCopy:

@@ -55,7 +55,7 @@ class Takeover:
     """
 
     def __init__(self, process: int, serving: Callable[[], None]) -> None:
-        self._serving = serving
+        self._process, self._serving = process, serving
         name = channel_name(process)
         connected = abstract_socket.connect(name, lambda at, _: at == process, READY_TIMEOUT)
         if connected is None:
@@ -97,6 +97,15 @@ class Takeover:
                     f"{flags.get(name, '--queue-type')} cannot be changed by a reload: "
                     f"{theirs!r} in the running server, {ours.get(name)!r} here"
                 )
+
+    def remove_pid_file(self, ours: str) -> None:
+        """Remove the pid file of the old server, unless it is ours."""
+        name = os.fsdecode(as_bytes(self._about.get("pid_file", "")))  # older programs do not say
+        theirs = Path(self.folder, name)
+        if name and theirs != Path(ours).absolute():
+            with contextlib.suppress(OSError, ValueError):
+                if int(theirs.read_text()) == self._process:
+                    theirs.unlink()
 
     def receive(
         self, broker: Broker, listener: Listener, settings: Settings

@@ -233,6 +233,8 @@ class GearmanAdminClientCommandHandler:
 
     def recv_command(self, number: int, raw_text: str | bytes | None) -> None:
         self.connection.send(_as_bytes("OK" if raw_text is None else raw_text) + b"\n")
+        if self._sent_commands == ["shutdown"] or _as_bytes(raw_text or "") == b".":
+            self._asked.thread.join(LIMIT)
 
     @property
     def response_ready(self) -> bool:

@@ -347,6 +347,42 @@ def test_pid_file_that_cannot_be_written_is_found_though_rights_allow_it(
     assert server.serving_process() == server.pid
 
 
+def test_pid_file_of_another_name_replaces_the_former(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = serve("--pid-file", str(tmp_path / "former"))
+    where = ("-L", "127.0.0.1", "-p", "0")
+    assert run_reload(server.pid, *where, "-P", str(tmp_path / "other")).returncode == 0
+    server.pid = server.serving_process()
+    assert (tmp_path / "other").read_text() == f"{server.pid}\n"
+    assert not (tmp_path / "former").exists()
+    assert run_reload(server.pid, *where).returncode == 0
+    server.pid = server.serving_process()
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-u", "nosuch"], "not reloaded: user 'nosuch' does not exist; "),
+        (["-u", "nobody"], "not reloaded: --user cannot be changed by a reload: "),
+        (["--check-args"], "--reload: not together with --check-args"),
+        (["--check-queue"], "--reload: not together with --check-queue"),
+        (
+            ["-q", "sqlite", "--queue-file", "q", "--import", "libsqlite3:f"],
+            "--reload: not together with --import",
+        ),
+    ],
+)
+def test_what_a_reload_cannot_do_is_refused(
+    serve: Callable[..., Server], words: list[str], why: str
+) -> None:
+    server = serve()
+    refused = run_reload(server.pid, "-L", "127.0.0.1", "-p", "0", *words)
+    assert (refused.returncode, refused.stderr.split(why)[0]) == (1, "gearmand: ")
+    assert server.serving_process() == server.pid
+
+
 def test_http_client_is_told_once_to_send_its_body(serve: Callable[..., Server]) -> None:
     server = serve("-r", "http", "--http-port", "0")
     ports = [int(each.split()[0].strip(",")) for each in server.process.log.split(" port ")[1:]]

@@ -56,6 +56,13 @@ def owned(path: Path, mode: str = "0640") -> dict[str, str]:
     return {"path": str(path), "owner": "root", "group": "root", "mode": mode}
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder whose path nobody else can change, as anyone can where /tmp is not sticky."""
+    with tempfile.TemporaryDirectory(dir=Path.home()) as made:
+        yield Path(made)
+
+
 def apply(agent: Session, *operations: Operation) -> list[OperationOutcome]:
     return list(agent.apply(operations))
 
@@ -322,31 +329,29 @@ def test_a_file_is_never_written_through_a_link(locked: Session, tmp_path: Path)
     "mended",
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
-def test_nothing_is_changed_where_another_user_s_link_leads(
-    locked: Session, tmp_path: Path
-) -> None:
+def test_nothing_is_changed_where_another_user_s_link_leads(locked: Session, home: Path) -> None:
     """As a worker could make one in a folder that it writes to."""
-    (tmp_path / "precious").mkdir(mode=0o755)
-    (tmp_path / "precious" / "old").write_text("old")
-    (tmp_path / "writes").mkdir()
-    (tmp_path / "writes" / "link").symlink_to(tmp_path / "precious")
-    (tmp_path / "link").symlink_to("precious")  # of root, in a folder of root
-    (there,) = apply(locked, Operation("attributes", owned(tmp_path / "link" / "old", "0640")))
+    (home / "precious").mkdir(mode=0o755)
+    (home / "precious" / "old").write_text("old")
+    (home / "writes").mkdir()
+    (home / "writes" / "link").symlink_to(home / "precious")
+    (home / "link").symlink_to("precious")  # of root, in a folder of root
+    (there,) = apply(locked, Operation("attributes", owned(home / "link" / "old", "0640")))
     assert there.error is None
-    os.chown(tmp_path / "writes", 65534, 65534)
+    os.chown(home / "writes", 65534, 65534)
     for made in (
-        Operation("directory", owned(tmp_path / "writes" / "link" / "new")),
-        Operation("file", owned(tmp_path / "writes" / "link" / "old"), b"new"),
-        Operation("attributes", owned(tmp_path / "writes" / "link" / "old", "0666")),
-        Operation("link", {"path": f"{tmp_path}/writes/link/old", "target": "x"}),
-        Operation("remove", {"path": f"{tmp_path}/writes/link/old"}),
+        Operation("directory", owned(home / "writes" / "link" / "new")),
+        Operation("file", owned(home / "writes" / "link" / "old"), b"new"),
+        Operation("attributes", owned(home / "writes" / "link" / "old", "0666")),
+        Operation("link", {"path": f"{home}/writes/link/old", "target": "x"}),
+        Operation("remove", {"path": f"{home}/writes/link/old"}),
     ):
         (outcome,) = apply(locked, made)
         assert outcome.error == (
-            f"the path goes through a link, and others may write in {tmp_path}/writes"
+            f"the path goes through a link, and others may write in {home}/writes"
         )
-    assert os.listdir(tmp_path / "precious") == ["old"]
-    found = tmp_path / "precious" / "old"
+    assert os.listdir(home / "precious") == ["old"]
+    found = home / "precious" / "old"
     assert (found.read_text(), stat.S_IMODE(found.stat().st_mode)) == ("old", 0o640)
 
 
