@@ -190,6 +190,18 @@ class Fleet:
         """The addresses of ours that take commands only on an admin socket which is not here."""
         return [each.address for each in self.servers if not each.steered]
 
+    def of_c(self, function: str) -> list[ServerLook]:
+        """Those that answer, have the function ("": any) and do not count its jobs (C gearmand)."""
+        return [each for each in self._having(function) if not each.counts]
+
+    def counts(self, function: str) -> bool:
+        """Whether what happens to its jobs is counted anywhere, as far as is known."""
+        having = self._having(function)
+        return not having or any(each.counts for each in having)
+
+    def _having(self, function: str) -> list[ServerLook]:
+        return [each for each in self.answering if not function or function in each.functions]
+
     @property
     def counted(self) -> bool:
         """Whether any of them counts jobs."""

@@ -23,7 +23,7 @@ from gearman_py.web.function_detail import (
 from gearman_py.web.history import ALL, MAX_SERIES, RESOLUTIONS
 from gearman_py.web.listing import Column, Query, cut_page, sort_rows
 from gearman_py.web.notices import Notices
-from gearman_py.web.panels import make_panels, time_panels
+from gearman_py.web.panels import make_panels, mark_untold, time_panels
 from gearman_py.web.problems import FleetProblem, find_problems
 from gearman_py.web.runbook import read_runbook
 
@@ -119,7 +119,9 @@ class Pages:
             request,
             "overview.html",
             resolution=resolution,
-            panels=make_panels(fleet, fleet.total, steps, resolution),
+            panels=mark_untold(
+                fleet, fleet.total, make_panels(fleet, fleet.total, steps, resolution)
+            ),
             columns=FUNCTION_COLUMNS,
             busiest=busiest[:BUSIEST],
         )
@@ -146,7 +148,7 @@ class Pages:
         resolution = RESOLUTIONS.get(request.query_params.get("range", ""), RESOLUTIONS["hour"])
         steps = self._collector.history.steps(name, resolution, fleet.when)
         panels = make_panels(fleet, row, steps, resolution)
-        panels += time_panels(row, steps, resolution, fleet.when)
+        panels += time_panels(fleet, row, steps, resolution)
         servers = [server for server in fleet.answering if name in server.functions]
         serving = [worker for worker in fleet.workers if name in worker.functions]
         detail, (failed_jobs, failures), submitters = await asyncio.gather(
@@ -159,7 +161,7 @@ class Pages:
             "function.html",
             row=row,
             resolution=resolution,
-            panels=panels,
+            panels=mark_untold(fleet, row, panels),
             steps=steps,
             max_series=MAX_SERIES,
             servers=servers,

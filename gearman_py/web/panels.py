@@ -18,6 +18,9 @@ from gearman_py.web.history import Resolution, Step
 
 Read = Callable[[Step, float], float | None]
 
+# The panels of what C gearmand does not tell, as it counts no jobs.
+NOT_OF_C = ("Jobs in", "Done", "Failing", "Oldest", "Wait", "Run time")
+
 
 class Panel(NamedTuple):
     """A figure, what it is, what belongs to it, and its line."""
@@ -70,28 +73,31 @@ def make_panels(
     fleet: Fleet, row: FunctionRow, steps: Sequence[Step], resolution: Resolution
 ) -> list[Panel]:
     """The panels of a function, or of all of them together."""
+    told = fleet.counts(row.name)
     draw = partial(_draw_line, steps=steps, resolution=resolution, now=fleet.when)
+    count = draw if told else partial(draw, steps=())
     stats, minute, past = row.stats, row.minute, add_up(steps)
     within = f"in the {resolution.label}"
     return [
         Panel(
             *("Jobs in", format_rate(fleet.rate(minute.accepted)), "a second"),
             f"{format_number(past.accepted)} {within}",
-            draw("Jobs in, a second", "in", _per_second("accepted"), format_rate, 0),
+            count("Jobs in, a second", "in", _per_second("accepted"), format_rate, 0),
         ),
         Panel(
             *("Done", format_rate(fleet.rate(minute.completed)), "a second"),
             f"{format_number(past.completed)} {within}",
-            draw("Jobs done, a second", "done", _per_second("completed"), format_rate, 0),
+            count("Jobs done, a second", "done", _per_second("completed"), format_rate, 0),
         ),
         Panel(
             *("Failing", format_share(row.recent.failed_share), "in 15 min"),
             f"{format_number(past.failed)} failed {within}",
-            draw("Share of jobs that failed", "failed", _failed_share, format_share, 0.01),
+            count("Share of jobs that failed", "failed", _failed_share, format_share, 0.01),
         ),
         Panel(
             *("Waiting", format_number(stats.waiting), "job" if stats.waiting == 1 else "jobs"),
-            f"{format_number(stats.running)} running, {format_number(stats.scheduled)} for later",
+            f"{format_number(stats.running)} running"
+            + (f", {format_number(stats.scheduled)} for later" if told else ""),
             draw("Jobs waiting", "waiting", _gauge("waiting"), format_number, 4),
         ),
         Panel(
@@ -99,9 +105,28 @@ def make_panels(
             f"{format_seconds(past.mean_wait)} average wait"
             if past.started
             else "waiting for a worker",
-            draw("Age of the oldest job", "oldest", _gauge("oldest_seconds"), format_seconds, 1),
+            count("Age of the oldest job", "oldest", _gauge("oldest_seconds"), format_seconds, 1),
         ),
         _worker_panel(fleet, row, draw),
+    ]
+
+
+def mark_untold(fleet: Fleet, row: FunctionRow, panels: Sequence[Panel]) -> list[Panel]:
+    """The panels, which say what is not known: what happens at job servers that count nothing."""
+    untold = len(fleet.of_c(row.name))
+    if not untold:
+        return list(panels)
+    if fleet.counts(row.name):
+        note = f"without {format_count(untold, 'C gearmand')}"
+        return [
+            each._replace(note=f"{each.note}, {note}") if each.title in NOT_OF_C else each
+            for each in panels
+        ]
+    return [
+        each._replace(figure=format_seconds(None), unit="", note="not known: C gearmand")
+        if each.title in NOT_OF_C
+        else each
+        for each in panels
     ]
 
 
@@ -116,10 +141,11 @@ def _worker_panel(fleet: Fleet, row: FunctionRow, draw: Callable[..., Chart]) ->
 
 
 def time_panels(
-    row: FunctionRow, steps: Sequence[Step], resolution: Resolution, now: float
+    fleet: Fleet, row: FunctionRow, steps: Sequence[Step], resolution: Resolution
 ) -> list[Panel]:
     """How long the jobs of a function wait and run, as panels."""
-    draw = partial(_draw_line, steps=steps, resolution=resolution, now=now)
+    known = steps if fleet.counts(row.name) else ()
+    draw = partial(_draw_line, steps=known, resolution=resolution, now=fleet.when)
     past = add_up(steps)
     within = f"in the {resolution.label}"
     return [

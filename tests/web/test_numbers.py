@@ -170,6 +170,41 @@ def test_c_gearmand_is_shown_without_what_it_does_not_count(tmp_path: Path) -> N
             page = site.await_page("/", {"Waiting": "1"})
             assert "do not count jobs (C gearmand)" in page.text
             assert "1 job waits and no worker does it" in page.text
+            overview, function = page, site.page("/function?name=waits")
+            for each in (overview, function):
+                for title in ("Jobs in", "Done", "Failing", "Oldest"):
+                    assert each.panels[title] == "–"  # noqa: RUF001  a dash for "not known"
+                    assert each.notes[title] == "not known: C gearmand"
+                assert each.notes["Waiting"] == "0 running"
+            for title in ("Wait", "Run time"):
+                assert function.notes[title] == "not known: C gearmand"
+            row = site.page("/functions").row("waits")
+            assert {row[heading] for heading in ("In/s", "Done/s", "Failing")} == {"–"}  # noqa: RUF001
+            assert " in the last hour" not in function.text
+
+
+@pytest.mark.interop
+def test_of_a_mixed_fleet_it_is_said_what_is_not_counted(
+    tmp_path: Path, servers: list[JobServer]
+) -> None:
+    ours = servers[0].address
+    with (
+        running_server(C_GEARMAND, tmp_path) as (host, port),
+        running_site(tmp_path, "-h", ours, "-h", f"{host}:{port}") as site,
+        Client(f"{host}:{port}") as theirs,
+        Client(ours) as client,
+    ):
+        site.await_round()
+        theirs.do_background("both")
+        theirs.do_background("theirs")
+        client.do_background("both")
+        client.do_background("ours")
+        site.await_page("/", {"Waiting": "4"})
+        notes = {name: site.page(f"/function?name={name}").notes for name in ("both", "ours")}
+        assert notes["both"]["Jobs in"] == "1 in the last hour, without 1 C gearmand"
+        assert notes["ours"]["Jobs in"] == "1 in the last hour"
+        assert site.page("/function?name=theirs").notes["Done"] == "not known: C gearmand"
+        assert site.page("/").notes["Jobs in"] == "2 in the last hour, without 1 C gearmand"
 
 
 def test_times_priorities_and_reasons_of_a_function(site: Site, servers: list[JobServer]) -> None:
