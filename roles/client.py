@@ -7,12 +7,14 @@ from provision.release.build import Artifact
 from provision.resources.base import Resource
 from provision.resources.files import template_file
 from roles.environment import environment
+from roles.once import once
 from roles.runtime import on_path
 from roles.tls import tls
 
 PROFILE = "/etc/profile.d/gearman.sh"
 
 
+@once
 def client(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     yield from on_path("gearman", "gearadmin")
     yield from tls(host, inventory)

@@ -21,6 +21,7 @@ from provision.resources.requirement import FreePort, OwnAddress
 from provision.resources.secret import FOLDER as SECRETS
 from provision.resources.unit import Unit, unit_file
 from roles.firewall import firewall
+from roles.once import once
 from roles.runtime import ROOT, SERVER_USER, account
 from roles.servers import servers
 from roles.tls import CA, fingerprint, flags, readers, tls
@@ -31,6 +32,7 @@ HISTORY = "/var/lib/gearman-web"
 PORT = "gearman_dashboard_port"
 
 
+@once
 def dashboard(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = page_address(host)
     release = Release(ROOT, artifact)

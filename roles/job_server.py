@@ -21,6 +21,7 @@ from provision.resources.server_unit import DatabaseCa, ServerUnit
 from provision.resources.unit import Socket, UnitFile, unit_file
 from roles.environment import environment
 from roles.firewall import firewall
+from roles.once import once
 from roles.runtime import ROOT, SERVER_USER, account, on_path
 from roles.servers import QUEUE_FOLDER, listens, move_command, reached
 from roles.tls import MARK, fingerprint, flags, readers, speaks_tls, tls
@@ -31,6 +32,7 @@ DATABASE_CA = "/etc/gearman/database-ca.pem"
 STATE_FORMAT = "2.5"  # of messages and state of a reload: a test compares it with gearmand's
 
 
+@once
 def job_server(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     address, port = listens(host)
     release = Release(ROOT, artifact)

@@ -26,6 +26,7 @@ from provision.resources.secret import SecretFile
 from provision.resources.unit import Unit, UnitFile, unit_file
 from provision.resources.writable_folder import WritableFolder
 from roles.apps import app_releases, in_use, staged
+from roles.once import once
 from roles.runtime import ROOT, WORKER_USER, account
 from roles.servers import servers, serving
 from roles.tls import certificate_names, fingerprint, flags, readers, tls
@@ -34,6 +35,7 @@ TEMPLATE = "gearman-worker@.service"
 TASKS = 64  # threads and processes, of each job that runs at a time
 
 
+@once
 def worker(host: Host, inventory: Inventory, artifact: Artifact) -> Iterator[Resource]:
     release = Release(ROOT, artifact)
     yield from account(WORKER_USER, readers(inventory))

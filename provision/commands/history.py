@@ -153,8 +153,8 @@ def _release_lines(row: dict[str, Any], of: int, before: dict[str, Any]) -> list
     late = [host for host in row["running"] if host not in row["current"]]
     marks = [f"current on {_format_hosts(row['current'], of)}"] if row["current"] else []
     marks += [f"still running on {_format_hosts(late, of)}"] if late else []
-    told = row["kept"] == row["current"] and len(row["kept"]) == of
-    marks += [] if told else [f"kept on {_format_hosts(row['kept'], of)}"]
+    more = row["kept"] if row["kept"] != row["current"] else []
+    marks += [f"kept on {_format_hosts(more, of)}"] if more else []
     marks += ["this tree's"] if row["tree"] else []
     marks += [f"bad: {row['bad']}"] if row["bad"] else []
     return [f"{row['release']}  {at}  {'; '.join(marks)}".rstrip()]

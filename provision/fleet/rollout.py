@@ -24,6 +24,7 @@ from provision.fleet.deploy import DEFAULT
 from provision.fleet.desired_state import Roles
 from provision.fleet.health_check import (
     Unhealthy,
+    Unserved,
     blames_release,
     check_running,
     check_staged,
@@ -217,6 +218,7 @@ class Rollout:
             check_staged(host_run)
         except HostFailed as error:
             self._guilty = self._guilty or blames_release(error)
+            host_run.workers_failed = isinstance(error, Unserved)
             self._run.record(host_run, error)
             if self._blame and isinstance(error, Unhealthy):
                 raise HostFailed(f"{error}\n{OLDER_THAN_WORKER}") from None

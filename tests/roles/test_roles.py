@@ -3,11 +3,13 @@
 UPDATE_GOLDEN=1 .venv/bin/pytest tests/roles
 """
 
+import importlib
 import os
 import re
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 import pytest
 
@@ -617,3 +619,24 @@ def test_workers_without_a_job_server_are_refused(tmp_path: Path) -> None:
     hosts = "all: {children: {worker: {hosts: {worker: {ansible_host: 198.18.10.248}}}}}"
     with pytest.raises(InventoryError, match="no host is in group job_server"):
         resources(load(tmp_path, hosts), "worker")
+
+
+def test_what_a_role_makes_of_a_host_is_worked_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left over is known by what all roles of the host make."""
+    hosts = HOSTS.replace("        page: {ansible_host: 198.18.10.249}", "        worker:")
+    known = load(tmp_path, hosts)  # the worker's host has the dashboard too
+    role = importlib.import_module("roles.worker")
+    make, made = role._worker, list[str]()
+
+    def count(*told: Any) -> Any:
+        made.append(told[3].name)
+        return make(*told)
+
+    monkeypatch.setattr(role, "_worker", count)
+    for _ in range(2):
+        resources(known, "worker")
+        assert made == ["reverse", "resize", "wc"]
+    resources(replace(known), "worker")
+    assert len(made) == 6, "another inventory"

@@ -57,6 +57,7 @@ class Session:
     told: list[str]  # what happened on any host, in order
     fails: Callable[[Operation, FakeHost], bool] = lambda operation, host: False
     error: str = "it failed"
+    output: str = "I am broken"
     lost: bool = False
     locked: bool = False
     meanwhile: list[Operation] = field(default_factory=list)  # by another run, which has locked it
@@ -85,7 +86,7 @@ class Session:
             if self.lost:
                 raise Unreachable(f"{self.name}: gone")
             if self.fails(operation, self.host):
-                yield OperationOutcome(operation, 0.0, self.error, "I am broken")
+                yield OperationOutcome(operation, 0.0, self.error, self.output)
                 return
             output = ""
             if operation.kind in ("job", "proved_job", "trial"):
@@ -1365,10 +1366,11 @@ def test_a_function_that_is_named_and_not_served_condemns_no_release(
     ):
         for session in with_app.sessions.values():
             session.fails = lambda operation, host: operation.kind == "trial_program"
-            session.error = problem
+            session.error, session.output = problem.partition(":")[0], problem
         assert with_app.move() == HostFailed.status
         out = capsys.readouterr().out
         assert told in out
+        assert "--limit" not in out
         what = "functions:" if "functions" in told else "the check"
         assert f"try: mend {what} in the inventory, or the code; the release is not mar" in out
         assert with_app.app_runs() == before
