@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from provision.inventory.queue import DRIVERS
 from provision.lab.base import CACHE, TREE_LIFETIME, UBUNTU, UBUNTU_KEY
 from provision.lab.programs import PATH, execute
 from provision.release.build import Target, fetch_wheels, locked_wheels
@@ -32,7 +33,7 @@ PYTHONS = {
 
 PACKAGES = (
     *("?essential", "python3", "tzdata", "iproute2", "mount", "procps", "bsdextrautils"),
-    *("git", "openssh-client", "openssl", "sqlite3", "strace", "sudo"),
+    *("git", "openssh-client", "openssl", "sqlite3", "strace"),
 )
 
 CHOSEN = (
@@ -90,7 +91,7 @@ mount -t tmpfs none $scratch
 cd $scratch
 mkdir upper work root written worked
 mount -t overlay -o "lowerdir=$system,upperdir=upper,workdir=work" none root
-mkdir -p "root$checkout" root/srv/libraries root/proc root/sys root/dev root/tmp root/root
+mkdir -p "root$checkout" root/srv/libraries root/srv/empty root/proc root/sys root/dev root/tmp root/root
 mount -t overlay -o "lowerdir=$checkout,upperdir=written,workdir=worked" none "root$checkout"
 mount --bind "$libraries" root/srv/libraries
 mount -t proc none root/proc
@@ -99,8 +100,8 @@ mount --rbind /sys root/sys
 cp /etc/passwd /etc/group root/etc/
 echo 127.0.0.1 localhost > root/etc/hosts
 ip link set lo up
-env --ignore-environment --default-signal PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 \\
-    PIP_NO_INDEX=1 "PIP_FIND_LINKS=$WHEELS" chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
+env --ignore-environment --default-signal HOME=/root LANG=C.UTF-8 \\
+    PATH=/usr/local/sbin:/usr/sbin:/usr/bin PIP_INDEX_URL=file:///srv/empty "PIP_FIND_LINKS=$WHEELS" chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
 """
 # A checkout's .venv, as ./invoke makes it.
 VENV = """
@@ -166,12 +167,10 @@ def fetch_release(version: str, system: Path) -> list[Path]:
     """Folders with the wheels that releases of gearman_py have, for all hosts of the tests."""
     glibc = execute(["chroot", str(system), "ldd", "--version"]).split("\n")[0].split()[-1]
     python, machine = _as_numbers(version), platform.machine()
-    targets = (
-        Target((3, 11), "x86_64", (2, 36)),  # of most tests
-        *(Target(python, machine, each) for each in (_as_numbers(glibc), (2, 28))),
-    )
-    lines = "".join(locked_wheels(ROOT))
-    return [fetch_wheels(target, lines) for target in targets]
+    lines, all_lines = ("".join(locked_wheels(ROOT, more)) for more in ((), tuple(DRIVERS)))
+    own = (Target(python, machine, each) for each in (_as_numbers(glibc), (2, 28)))
+    ordinary = Target((3, 11), "x86_64", (2, 36))  # the hosts of most tests
+    return [fetch_wheels(ordinary, all_lines), *(fetch_wheels(target, lines) for target in own)]
 
 
 def _as_numbers(version: str) -> tuple[int, int]:
