@@ -91,7 +91,8 @@ mount -t tmpfs none $scratch
 cd $scratch
 mkdir upper work root written worked
 mount -t overlay -o "lowerdir=$system,upperdir=upper,workdir=work" none root
-mkdir -p "root$checkout" root/srv/libraries root/srv/empty root/proc root/sys root/dev root/tmp root/root
+mkdir -p "root$checkout" root/srv/libraries root/srv/empty root/proc root/sys root/dev root/tmp \\
+    root/root root/usr/local/sbin
 mount -t overlay -o "lowerdir=$checkout,upperdir=written,workdir=worked" none "root$checkout"
 mount --bind "$libraries" root/srv/libraries
 mount -t proc none root/proc
@@ -101,7 +102,8 @@ cp /etc/passwd /etc/group root/etc/
 echo 127.0.0.1 localhost > root/etc/hosts
 ip link set lo up
 env --ignore-environment --default-signal HOME=/root LANG=C.UTF-8 \\
-    PATH=/usr/local/sbin:/usr/sbin:/usr/bin PIP_INDEX_URL=file:///srv/empty "PIP_FIND_LINKS=$WHEELS" chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
+    PATH=/usr/local/sbin:/usr/sbin:/usr/bin PIP_INDEX_URL=file:///srv/empty \\
+    "PIP_FIND_LINKS=$WHEELS" chroot root /bin/sh -euc "$VENV" sh "$checkout" "$@"
 """
 # A checkout's .venv, as ./invoke makes it.
 VENV = """
