@@ -20,7 +20,8 @@ from pathlib import Path
 from provision.inventory.queue import DRIVERS
 from provision.lab.base import CACHE, TREE_LIFETIME, UBUNTU, UBUNTU_KEY
 from provision.lab.programs import PATH, execute
-from provision.release.build import Target, fetch_wheels, locked_wheels
+from provision.release.build import fetch_wheels, locked_wheels
+from provision.release.target import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = ("http://deb.debian.org/debian", "/usr/share/keyrings/debian-archive-keyring.gpg")

@@ -15,7 +15,8 @@ from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
 from provision.options import Options
 from provision.release.app import apps_of
-from provision.release.build import Target, built_release, target_of
+from provision.release.build import built_release
+from provision.release.target import Target, target_of
 from provision.remote.messages import Unknown
 from provision.report.events import Row
 from provision.report.folding import fold_names

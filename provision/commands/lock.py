@@ -26,9 +26,9 @@ from provision.inventory import load as inventory
 from provision.lab.programs import Say
 from provision.release.app import find_app
 from provision.release.app_source import App, fetch_source
-from provision.release.build import OLDEST_PYTHON
 from provision.release.build import ROOT as CHECKOUT
 from provision.release.python_lock import EXPORTS, OURS, find_lock, find_tool
+from provision.release.target import OLDEST_PYTHON
 from provision.release.wheel_builders import PipFailed, build_wheel, run_pip
 
 ABSENT = re.compile(r"(\S+) was not found in the package registry")

@@ -31,7 +31,8 @@ from provision.pki import new_authority
 from provision.release.app import FILES, build_app, command_line, find_app
 from provision.release.app_check import check_app
 from provision.release.app_source import App, uncommitted_files
-from provision.release.build import ROOT, target_of
+from provision.release.build import ROOT
+from provision.release.target import target_of
 from provision.remote.local_channel import LocalChannel
 from provision.remote.messages import Operation, Unknown
 from provision.remote.session import Session

@@ -18,7 +18,8 @@ from provision.doctor.unit_rules import LAST, SAID
 from provision.errors import HostFailed
 from provision.fleet.before_change import FOLDER
 from provision.invoke_line import invoke_line
-from provision.release.build import ON_HOSTS, target_of
+from provision.release.build import ON_HOSTS
+from provision.release.target import target_of
 from provision.remote.messages import Question
 from provision.report.events import Finding
 from provision.resources.account import FormerAccount

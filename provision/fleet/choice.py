@@ -8,8 +8,8 @@ from typing import Any
 from provision.errors import HostFailed
 from provision.fleet.past_runs import BACK, PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
-from provision.release.build import target_of
 from provision.release.manifest import must_fit
+from provision.release.target import target_of
 from provision.remote.messages import Answer, Unknown
 from provision.resources.base import Answers
 

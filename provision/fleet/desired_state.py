@@ -15,16 +15,9 @@ from provision.inventory.queue import release_extras
 from provision.options import Options
 from provision.release.app import build_app, built_app
 from provision.release.app_source import App, uncommitted_files
-from provision.release.build import (
-    NO_EXTRAS,
-    Artifact,
-    Target,
-    build_release,
-    built_release,
-    named_release,
-    target_of,
-)
+from provision.release.build import NO_EXTRAS, Artifact, build_release, built_release, named_release
 from provision.release.manifest import must_fit
+from provision.release.target import Target, target_of
 from provision.report.events import Building
 from provision.report.reporter import Reporter
 from provision.resources.base import Resource

@@ -34,7 +34,8 @@ from provision.options import Options
 from provision.release.app import app_workers, apps_of
 from provision.release.app_check import check_apps
 from provision.release.app_source import App
-from provision.release.build import ON_HOSTS, Artifact, named_release, target_of
+from provision.release.build import ON_HOSTS, Artifact, named_release
+from provision.release.target import target_of
 from provision.remote.messages import Question, Unknown
 from provision.remote.session import Session
 from provision.report.events import Event, Failed, Planned

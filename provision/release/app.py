@@ -32,9 +32,10 @@ from provision.release.app_source import (
     source_files,
     walk_files,
 )
-from provision.release.build import INSTALLER, ROOT, Artifact, Target, build_release, noted_artifact
+from provision.release.build import INSTALLER, ROOT, Artifact, build_release, noted_artifact
 from provision.release.build_cache import prune_oldest, prune_unused
 from provision.release.sbom import SBOM, make_sbom
+from provision.release.target import Target
 from provision.wording import nearest_hint
 
 FILES = "app"  # the folder of a release that holds them

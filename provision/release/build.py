@@ -17,22 +17,22 @@ import shutil
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
 from provision.atomic_write import write_atomically
-from provision.errors import HostFailed, ToolkitError
+from provision.errors import ToolkitError
 from provision.file_lock import file_lock
 from provision.release import sbom, wheel_builders
 from provision.release.build_cache import mark_used, prune_oldest, prune_unused, read_digest
 from provision.release.sbom import SBOM, make_sbom
+from provision.release.target import OLDEST_PYTHON, Target, dotted_version
 from provision.release.wheel_builders import PipFailed, build_wheel, run_pip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,34 +41,7 @@ ON_HOSTS = "/opt/gearman"
 EXTRAS = ("server", "schedules", "resize", "web")
 NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
-OLDEST_PYTHON = (3, 11)
-OLDEST_GLIBC = (2, 17)  # manylinux2014: no wheel we lock asks for less
-# That wheels are made for, as manylinux names them: a host's word for another starts no build.
-MACHINES = (
-    *("x86_64", "aarch64", "armv7l", "i686", "ppc64", "ppc64le"),
-    *("s390x", "riscv64", "loongarch64"),
-)
 RELEASES_KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
-
-
-@dataclass(frozen=True)
-class Target:
-    """A kind of host, as far as wheels can tell hosts apart."""
-
-    python: tuple[int, int]
-    machine: str
-    glibc: tuple[int, int]
-
-    def __str__(self) -> str:
-        python, glibc = _dotted_version(self.python), _dotted_version(self.glibc)
-        return f"Python {python} on {self.machine} with glibc {glibc}"
-
-    @property
-    def platforms(self) -> list[str]:
-        """The platform tags of wheels that run there, best first."""
-        major, minor = self.glibc
-        tags = [f"manylinux_{major}_{each}" for each in range(minor, OLDEST_GLIBC[1] - 1, -1)]
-        return [f"{tag}_{self.machine}" for tag in (*tags, "manylinux2014")]
 
 
 @dataclass(frozen=True)
@@ -93,31 +66,6 @@ class Artifact:
     def app(self, name: str) -> "Artifact":
         """The release of an app; one that is nowhere, if none was chosen."""
         return dict(self.apps).get(name, Artifact("none", "", 0, None))
-
-
-def target_of(facts: Mapping[str, Any]) -> Target:
-    """What kind of host answers ``("host",)`` so. Raises :class:`HostFailed` if none we serve."""
-    system = facts["os"].get("PRETTY_NAME", "its system")
-    python = tuple(facts["python"])
-    if python < OLDEST_PYTHON:
-        raise HostFailed(
-            f"Python {_dotted_version(python)} ({system}) is too old: "
-            f"{_dotted_version(OLDEST_PYTHON)} or newer is needed; "
-            "upgrade the host (Debian 12 and Ubuntu 24.04 have one)"
-        )
-    found = re.fullmatch(r"glibc (\d+)\.(\d+)\S*", facts["libc"] or "")
-    glibc = (int(found[1]), int(found[2])) if found else (0, 0)
-    if glibc < OLDEST_GLIBC:
-        raise HostFailed(
-            f"its C library is {facts['libc'] or 'not glibc'} ({system}): wheels need glibc "
-            f"{_dotted_version(OLDEST_GLIBC)} or newer; use a host that has it"
-        )
-    if facts["machine"] not in MACHINES:
-        raise HostFailed(
-            f"its machine is {facts['machine']} ({system}): wheels are made for "
-            f"{', '.join(MACHINES)}"
-        )
-    return Target((python[0], python[1]), facts["machine"], glibc)
 
 
 def built_release(
@@ -255,7 +203,7 @@ def _download_wheels(folder: Path, target: Target, locked: str, options: Sequenc
             run_pip(
                 *("download", "--require-hashes", "--only-binary=:all:", *options),
                 *("--dest", str(made), "--requirement", str(requirements)),
-                *("--implementation", "cp", "--python-version", _dotted_version(target.python)),
+                *("--implementation", "cp", "--python-version", dotted_version(target.python)),
                 *(f"--platform={tag}" for tag in target.platforms),
             )
         except PipFailed as error:
@@ -312,7 +260,7 @@ def _with_needed(wanted: tuple[str, ...]) -> frozenset[str]:
 
 def _is_needed(requirement: Requirement, extras: Iterable[str]) -> bool:
     """Whether it is on the oldest Python, which the lock is for; a newer one may need less."""
-    oldest = _dotted_version(OLDEST_PYTHON)
+    oldest = dotted_version(OLDEST_PYTHON)
     python = {"python_version": oldest, "python_full_version": f"{oldest}.0"}
     marker = requirement.marker
     return not marker or any(marker.evaluate(python | {"extra": each}) for each in ("", *extras))
@@ -337,7 +285,3 @@ def sha256_of(path: Path) -> str:
 
 def _normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _dotted_version(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

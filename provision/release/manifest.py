@@ -5,7 +5,8 @@ import tarfile
 from typing import Any
 
 from provision.errors import HostFailed
-from provision.release.build import Artifact, Target
+from provision.release.build import Artifact
+from provision.release.target import Target
 
 
 def read_manifest(artifact: Artifact) -> str:

@@ -26,7 +26,6 @@ from provision.invoke_line import invoke_line
 from provision.release.build import (
     INSTALLER,
     ROOT,
-    Target,
     build_release,
     fetch_wheels,
     kept_wheels,
@@ -41,6 +40,7 @@ from provision.release.python_lock import (
     read_lock,
     tags_of,
 )
+from provision.release.target import Target
 from provision.release.wheel_builders import PipFailed, run_pip
 from provision.release.wheel_file import read_wheel
 

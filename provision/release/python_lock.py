@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from provision.errors import HostFailed, ToolkitError
 from provision.invoke_line import invoke_line
-from provision.release.build import Target
+from provision.release.target import Target
 
 NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "requirements.txt")  # the first that is there
 PIP_HASHES = ("sha256", "sha384", "sha512")

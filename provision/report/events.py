@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from provision.errors import ToolkitError
 from provision.plan import Plan
-from provision.release.build import Target
+from provision.release.target import Target
 from provision.remote.messages import OperationOutcome
 from provision.resources.base import Change
 

@@ -11,7 +11,8 @@ from provision.agent.system import describe_system
 from provision.commands import try_app as trying
 from provision.commands.lock import lock
 from provision.errors import HostFailed, ToolkitError
-from provision.release.build import build_release, target_of
+from provision.release.build import build_release
+from provision.release.target import target_of
 from tests.attacks import attack
 from tests.provision.small_wheels import locked_line, make_project, make_wheel
 

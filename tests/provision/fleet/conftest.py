@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from provision.fleet import desired_state
-from provision.release.build import Artifact, Target, built_release
+from provision.release.build import Artifact, built_release
+from provision.release.target import Target
 
 _found: dict[tuple[Target, tuple[str, ...]], Artifact] = {}
 

@@ -15,8 +15,9 @@ import pytest
 
 from gearman_py import __version__
 from provision.errors import HostFailed, ToolkitError
-from provision.release.build import build_release, built_release, named_release, target_of
+from provision.release.build import build_release, built_release, named_release
 from provision.release.manifest import must_fit
+from provision.release.target import target_of
 from tests.attacks import attack
 
 pytestmark = pytest.mark.slow

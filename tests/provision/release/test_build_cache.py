@@ -8,8 +8,9 @@ import pytest
 
 from provision.release.app import build_app
 from provision.release.app_source import App
-from provision.release.build import Target, fetch_wheels
+from provision.release.build import fetch_wheels
 from provision.release.build_cache import UNUSED_AGE
+from provision.release.target import Target
 from tests.attacks import attack
 from tests.provision.small_wheels import locked_line, make_wheel
 

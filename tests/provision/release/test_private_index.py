@@ -18,7 +18,8 @@ from provision.commands.lock import lock
 from provision.errors import ToolkitError
 from provision.release.app import build_app
 from provision.release.app_source import App
-from provision.release.build import build_release, target_of
+from provision.release.build import build_release
+from provision.release.target import target_of
 from tests.provision.small_wheels import make_project, make_wheel
 
 pytestmark = pytest.mark.slow

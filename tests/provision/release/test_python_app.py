@@ -20,7 +20,8 @@ from provision.errors import HostFailed, ToolkitError
 from provision.release.app import build_app
 from provision.release.app_check import check_app
 from provision.release.app_source import App
-from provision.release.build import Target, build_release, target_of
+from provision.release.build import build_release
+from provision.release.target import Target, target_of
 from provision.remote.messages import Operation
 from tests.provision.local import session
 from tests.provision.small_wheels import MODULE, locked_line, make_project, make_wheel

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import HostFailed, ToolkitError
-from provision.release.build import Target
 from provision.release.python_lock import find_lock, read_lock
+from provision.release.target import Target
 
 OLD = Target((3, 11), "x86_64", (2, 36))
 NEW = Target((3, 13), "aarch64", (2, 41))
