@@ -36,7 +36,7 @@ def build_accelerator(root: Path, folder: Path, *flags: str) -> Path:
     Raises :class:`CannotBuild` without a C compiler or Python's headers.
     """
     if missing := what_is_missing():
-        raise CannotBuild(f"{missing}; on Debian: apt-get install gcc python3-dev")
+        raise CannotBuild(missing)
     module = folder / MODULE
     sources = map(str, SOURCES)
     command = [*find_compiler(), *FLAGS, *flags, f"-I{INCLUDE}", *sources, "-o", str(module)]
@@ -46,15 +46,22 @@ def build_accelerator(root: Path, folder: Path, *flags: str) -> Path:
     return module
 
 
+def is_turned_off() -> bool:
+    """Whether $GEARMAN_PURE says that it is not wanted."""
+    return os.environ.get("GEARMAN_PURE", "") not in ("", "0")
+
+
 def what_is_missing() -> str:
-    """What keeps this machine from building it; "" for nothing."""
-    if sys.platform != "linux":
-        return "it is built on Linux alone"
+    """What it takes and is not here, and what to install; "" if all is."""
     compiler = find_compiler()[0]
     if shutil.which(compiler) is None:
-        return f"the C compiler {compiler} is missing"
+        return f"the C compiler {compiler} is missing: install it (Debian: apt-get install gcc)"
     if not Path(INCLUDE, "Python.h").exists():
-        return f"Python's headers, {INCLUDE}/Python.h, are missing"
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-dev"
+        return (
+            f"Python's headers, {INCLUDE}/Python.h, are missing: install them "
+            f"(Debian: apt-get install {package})"
+        )
     return ""
 
 

@@ -36,12 +36,14 @@ class MadeFiles(BuildHookInterface):  # type: ignore[type-arg]  # the parameter 
             path = Path(self._folder.name, str(number))
             path.write_text(text)
             build_data["shared_data"][str(path)] = place
-        if os.environ.get("GEARMAN_PURE", "") in ("", "0") and sys.platform == "linux":
+        if sys.platform == "linux":
             self._add_accelerator(build_data)
 
     def _add_accelerator(self, build_data: dict[str, Any]) -> None:
-        from packages.accelerator import CannotBuild, build_accelerator, wheel_tag
+        from packages.accelerator import CannotBuild, build_accelerator, is_turned_off, wheel_tag
 
+        if is_turned_off():
+            return
         try:
             module = build_accelerator(Path(self.root), Path(self._folder.name))
         except CannotBuild as error:

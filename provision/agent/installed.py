@@ -7,6 +7,7 @@ damaged, says in `.before` which processes were there first.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -67,12 +68,26 @@ def _read_lines(path: str) -> list[str]:
 
 
 def describe_release(folder: str) -> dict[str, Any] | None:
-    """A complete release: since when it is there, and why it is bad, if it is."""
+    """A complete release: since when it is there, why it is bad, if it is, and what it is made of.
+
+    ``source`` is the same for all that differ in their accelerator alone.
+    """
     try:
         at = os.stat(f"{folder}/.complete").st_mtime
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return {"at": at, "bad": why_bad(folder)}
+    told = _read_manifest(folder)
+    source, accelerated = str(told.get("source", "")), told.get("accelerated") is True
+    return {"at": at, "bad": why_bad(folder), "source": source, "accelerated": accelerated}
+
+
+def _read_manifest(folder: str) -> dict[str, Any]:
+    try:
+        with open(f"{folder}/MANIFEST.json", encoding="utf-8") as file:
+            told = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def why_bad(folder: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
 from provision.fleet.ask_all import AskAll
+from provision.fleet.choice import release_for
 from provision.fleet.past_runs import BEGUN, FACTS, PAST_RUNS, format_moment
 from provision.fleet.run import Connect
 from provision.inventory.host import Host, Inventory
@@ -133,19 +134,20 @@ def _rows_of_releases(found: dict[str, Answers], inventory: Inventory) -> Rows:
             row["current"] += [host] if known["current"] == id else []
             row["running"] += [host] if id in known["running"] else []
     extras = release_extras(inventory)
-    targets = _known_targets(found.values())
-    trees = {built.id for each in targets if (built := built_release(each, extras=extras))}
+    asked = list(_known_targets(found.values()))
+    built = {each: built_release(each, extras=extras) for each in {target for target, _ in asked}}
+    trees = {release_for(made, host).id for each, host in asked if (made := built[each])}
     for id, row in rows.items():
         row["tree"] = id in trees
     return sorted(rows.values(), key=lambda row: -row["at"])
 
 
-def _known_targets(found: Iterable[Answers]) -> Iterator[Target]:
-    """What kinds of hosts these are, of those that a release can be made for."""
+def _known_targets(found: Iterable[Answers]) -> Iterator[tuple[Target, Answers]]:
+    """What kind of host each is, of those that a release can be made for."""
     for answers in found:
         if not isinstance(answers["host",], Unknown):
             with suppress(HostFailed):
-                yield target_of(answers["host",])
+                yield target_of(answers["host",]), answers
 
 
 def _release_lines(row: dict[str, Any], of: int, before: dict[str, Any]) -> list[str]:

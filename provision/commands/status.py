@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from provision.errors import HostFailed
 from provision.fleet import pool as hosts
+from provision.fleet.accelerator import tell_pure_hosts
 from provision.fleet.ask_all import ask_each
 from provision.fleet.deploy import DEFAULT, tell_retirements
 from provision.fleet.desired_state import Roles
@@ -71,6 +72,7 @@ def status(
         for mistake in run.inventory.mistakes:
             run.report.say(f"{mistake}; until then a deploy is refused")
         tell_given_up(run)
+        tell_pure_hosts(run)
         answers = ask_hosts(run)
         servers = list(asked_servers(run, answers))
         _show_queues(run, servers)

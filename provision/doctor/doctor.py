@@ -104,7 +104,7 @@ def _examine_host(
             answers |= session.ask([question])
         clock = _measure_clock(session)
     known = answers["host",]
-    tree = None if isinstance(known, Unknown) else desired.known_tree(known)
+    tree = None if isinstance(known, Unknown) else desired.known_tree(answers)
     facts = HostFacts(host, resources, answers, clock, tree, servers)
     told = facts.retirement or facts.departure
     leaves = [Finding(host.name, "warn", "retirement", told)] if told else []

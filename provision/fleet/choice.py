@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from packages.accelerator import is_turned_off
 from provision.errors import HostFailed
 from provision.fleet.past_runs import BACK, PAST_RUNS, PUT_BACK
 from provision.fleet.release_track import OWN, ReleaseTrack
+from provision.release.build import Artifact, named_release
 from provision.release.manifest import must_fit
 from provision.release.target import target_of
 from provision.remote.messages import Answer, Unknown
@@ -34,6 +36,18 @@ def running_release(name: str, fleet: Fleet, track: ReleaseTrack = OWN) -> str |
     used = Counter(_current(each, track) for each in fleet.values())
     good = [id for id, _ in used.most_common() if id and id not in bad]
     return next((id for id in good if _is_for(track, id, fleet[name])), None)
+
+
+def release_for(made: Artifact, answers: Answers) -> Artifact:
+    """``made`` of this tree; or what the host runs, if that is the same and has the accelerator.
+
+    What a compiler makes differs from machine to machine, and some have none: a host does not lose
+    the accelerator by who upgrades it, but by GEARMAN_PURE=1.
+    """
+    known, current = answers.get(OWN.question), _current(answers, OWN)
+    runs = _kept(known).get(current or "", {})
+    same = made.source and runs.get("accelerated") and runs.get("source") == made.source
+    return named_release(current) if current and same and not is_turned_off() else made
 
 
 def named_or_running(id: str) -> ChooseRelease:
@@ -74,7 +88,7 @@ def bad_releases(fleet: Fleet) -> dict[str, str]:
     return found
 
 
-def _kept(known: Answer) -> Mapping[str, Any]:
+def _kept(known: Answer | None) -> Mapping[str, Any]:
     return {} if known is None or isinstance(known, Unknown) else known["kept"]
 
 

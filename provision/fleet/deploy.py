@@ -15,6 +15,7 @@ from pathlib import Path
 
 from provision.errors import Interrupted, Locked, RolledBack
 from provision.fleet import pool as hosts
+from provision.fleet.accelerator import tell_pure_hosts
 from provision.fleet.awaited_servers import await_server, refuse_unreached
 from provision.fleet.before_change import note_what_runs
 from provision.fleet.begin import CHANGES_PENDING, begin_changes, lock_hosts
@@ -101,6 +102,7 @@ def _show_plan(run: Run) -> int | None:
     run.plan_hosts()
     refuse_missing_files(run)
     tell_kept_releases(run)
+    tell_pure_hosts(run)
     _tell_drained(run)
     tell_retirements(run)
     refuse_left_servers(run)

@@ -9,18 +9,19 @@ from typing import Any, Protocol
 from provision.errors import HostFailed, ToolkitError
 from provision.fleet import tags
 from provision.fleet.app_share import share_of_app, without_app
+from provision.fleet.choice import release_for
 from provision.fleet.release_track import OWN, ReleaseTrack
 from provision.inventory.host import Host, Inventory
 from provision.inventory.queue import release_extras
 from provision.options import Options
 from provision.release.app import build_app, built_app
 from provision.release.app_source import App, uncommitted_files
-from provision.release.build import NO_EXTRAS, Artifact, build_release, built_release, named_release
+from provision.release.build import Artifact, build_release, built_release, named_release
 from provision.release.manifest import must_fit
-from provision.release.target import Target, target_of
+from provision.release.target import target_of
 from provision.report.events import Building
 from provision.report.reporter import Reporter
-from provision.resources.base import Resource
+from provision.resources.base import Answers, Resource
 from provision.resources.release import OldReleases, Release
 
 
@@ -106,9 +107,9 @@ class DesiredState:
         for host in self._inventory.everyone:
             yield host.name, self._all_of(host, named_release("any"))
 
-    def tree_artifact(self, facts: Mapping[str, Any]) -> Artifact:
-        """This tree's release for a host of which these are the facts; it is built once."""
-        target = target_of(facts)
+    def tree_artifact(self, answers: Answers) -> Artifact:
+        """This tree's release for a host that gave these answers; it is built once."""
+        target = target_of(answers["host",])
 
         def build() -> Artifact:
             if artifact := built_release(target, extras=self._extras):
@@ -116,16 +117,17 @@ class DesiredState:
             self._report.show(Building(target))
             return build_release(target, extras=self._extras)
 
-        return self._build_once(target, build)
+        return release_for(self._build_once(target, build), answers)
 
-    def known_tree(self, facts: Mapping[str, Any]) -> str | None:
+    def known_tree(self, answers: Answers) -> str | None:
         """The id of this tree's release for such a host, if it was built."""
         try:
-            target = target_of(facts)
+            target = target_of(answers["host",])
         except HostFailed:
             return None
-        found = self._find_release(target, self._extras)
-        return found.id if found else None
+        find = partial(built_release, target, extras=self._extras)
+        found = self._find_once((target, *self._extras), find)
+        return release_for(found, answers).id if found else None
 
     def known_app(self, app: App, facts: Mapping[str, Any]) -> str | None:
         """The id of the release of an app's files as they are here, if it was built."""
@@ -134,16 +136,14 @@ class DesiredState:
         except HostFailed:
             return None
 
-        ours = self._find_release(target) if target else None
-        if target and not ours:  # with which it is built
-            return None
+        ours = None
+        if target:
+            find = partial(built_release, target, pure=True)
+            ours = self._find_once((target, "pure"), find)
+            if not ours:  # with which it is built
+                return None
         found = self._find_once((app, target), partial(built_app, app, target=target, ours=ours))
         return found.id if found else None
-
-    def _find_release(self, target: Target, extras: Sequence[str] = NO_EXTRAS) -> Artifact | None:
-        """The release of this tree, if it was built."""
-        find = partial(built_release, target, extras=extras)
-        return self._find_once((target, *extras), find)
 
     def _find_once(self, wanted: object, find: Callable[[], Artifact | None]) -> Artifact | None:
         """What ``find`` finds, which reads every file of a source."""

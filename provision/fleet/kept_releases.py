@@ -65,7 +65,8 @@ def _find_kept(run: Run) -> Iterable[_Kept]:
     found: dict[tuple[str, str | None], _Kept] = {}
     for host_run in run.host_runs:
         facts, kept = host_run.answers["host",], host_run.kept_tracks
-        id, tree = host_run.artifact.id, run.desired.known_tree(facts) if OWN in kept else None
+        answers, id = host_run.answers, host_run.artifact.id
+        tree = run.desired.known_tree(answers) if OWN in kept else None
         if tree and tree != id:
             found.setdefault((id, tree), _Kept(OWN, id, tree, None))
         for app in apps_of(host_run.host).values():

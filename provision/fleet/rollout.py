@@ -15,6 +15,7 @@ from pathlib import Path
 from provision.errors import HostFailed, RolledBack, ToolkitError, Unreachable
 from provision.fleet import health_check
 from provision.fleet import pool as hosts
+from provision.fleet.accelerator import tell_pure_hosts
 from provision.fleet.bad_releases import mark_bad
 from provision.fleet.before_change import Before, note_what_runs
 from provision.fleet.begin import begin_changes, lock_hosts
@@ -68,7 +69,6 @@ def roll_out(
     """Bring every host to release ``to``, or to this tree's. Returns an exit status.
 
     With ``app`` it is that app's release, or of its files as they are, and the rest stays.
-
     With ``back`` it is by default the one that the host ran before this one; and the release that
     is left is marked as bad: no deploy brings it back unasked.
     """
@@ -85,11 +85,12 @@ def roll_out(
             rollout = Rollout(run, policy, blame=back)
             rollout.refuse_unsafe()
             refuse_moves(run)
+            if not (to or back or app):
+                tell_pure_hosts(run)
             run.report.recap(run.seconds)
             if unchecked := [each.name for each in run.pending if not each.plan.changes]:
-                names = fold_names(unchecked)
                 left = "an interrupted run did not check whether it works"
-                run.report.say(f"{names}: {left}")
+                run.report.say(f"{fold_names(unchecked)}: {left}")
             if not run.pending:
                 rollout.finish_marks()
             return None if run.pending and rollout.may_begin() else run.status
@@ -152,8 +153,7 @@ class Rollout:
             return True
         told = "nothing was changed"
         if len(failed) < len(self._run.inventory.hosts):
-            limit = self._run.options.limit
-            others = ",".join([*([limit] if limit else []), *(f"!{name}" for name in failed)])
+            others = ",".join(filter(None, [self._run.options.limit, *(f"!{n}" for n in failed)]))
             told += f"; without {fold_names(list(failed))}: --limit '{others}'"
         self._run.report.say(told)
         return False

@@ -267,7 +267,7 @@ class Run:
             raise HostFailed(OWN.absence)
         id = self._choose_release(host.name, OWN)
         if id is None:
-            return self.desired.tree_artifact(facts["host",])
+            return self.desired.tree_artifact(facts)
         if not self._moves and id == current:
             target_of(facts["host",])  # raises where nothing of ours could start again
             return named_release(id)
@@ -275,7 +275,7 @@ class Run:
             return kept_artifact(id, facts["host",], kept)
         except HostFailed:
             if self._choose is running_release:  # of hosts that have another Python
-                return self.desired.tree_artifact(facts["host",])
+                return self.desired.tree_artifact(facts)
             raise
 
     def _choose_app(self, host: Host, app: App, facts: Answers) -> Artifact:

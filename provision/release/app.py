@@ -182,7 +182,7 @@ def _note_path(app: App, root: Path, target: Target | None, ours: Artifact | Non
 
         with naming_app(app):
             lock = require_lock(app.name, app.source, app.lock)
-        ours = ours or build_release(target)  # it brings gearman_py
+        ours = ours or build_release(target, pure=True)  # it brings gearman_py
         hashed.update(f"{target} {ours.id} {lock.name}".encode() + lock.read_bytes())
     for name in source_files(app):
         path = app.source / name

@@ -1,11 +1,12 @@
 """A release: everything a host needs to run gearman_py, in one tar, built on this machine.
 
-It holds our wheel, the wheels we depend on (from requirements.lock, by hash, for the host's
-Python, machine and libc), MANIFEST.json, and the wheel of `installer`, which installs the others
-on the host: pip takes three times the CPU time. Hosts need neither pip nor a package index. Same
-tree and same lock make the same bytes, and a release's id is made of them: what a host has already
-is never sent again. Built once for each kind of host and kept under ``.cache/``; when nothing
-changed, this reads a few small files and runs nothing.
+It holds our wheel, with the accelerator if this machine can build it, the wheels we depend on (from
+requirements.lock, by hash, for the host's Python, machine and libc), MANIFEST.json, and the wheel
+of `installer`, which installs the others on the host: pip takes three times the CPU time. Hosts
+need neither pip nor a package index. Same tree, lock and compiler make the same bytes, and a
+release's id is made of them: what a host has already is never sent again. Built once for each kind
+of host and kept under ``.cache/``; when nothing changed, this reads a few small files and runs
+nothing.
 """
 
 import glob
@@ -29,7 +30,7 @@ from packaging.requirements import Requirement
 from provision.atomic_write import write_atomically
 from provision.errors import ToolkitError
 from provision.file_lock import file_lock
-from provision.release import sbom, wheel_builders
+from provision.release.accelerator import digest_without_it, find_obstacle
 from provision.release.build_cache import mark_used, prune_oldest, prune_unused, read_digest
 from provision.release.sbom import SBOM, make_sbom
 from provision.release.target import OLDEST_PYTHON, Target, dotted_version
@@ -41,6 +42,7 @@ ON_HOSTS = "/opt/gearman"
 EXTRAS = ("server", "schedules", "resize", "web")
 NO_EXTRAS: tuple[str, ...] = ()  # more of them, for what only some fleets use
 INSTALLER = "installer"  # a package, and the folder of a release that its wheel is in
+BUILDERS = ("accelerator", "build", "sbom", "target", "wheel_builders")  # modules
 RELEASES_KEPT = 8  # releases here: one deploy may need a few, for hosts of several kinds
 
 
@@ -49,7 +51,8 @@ class Artifact:
     """A release: its id is the version and the first 12 digits of the tar's sha256.
 
     One without ``path`` is not on this machine, and can only be used where it is already.
-    ``digest``: if it was read; ``sent_digest`` reads it.
+    ``digest``: if it was read; ``sent_digest`` reads it. ``source``: what it is made of apart from
+    its accelerator, if it was built here.
     """
 
     id: str
@@ -57,6 +60,7 @@ class Artifact:
     size: int
     path: Path | None
     apps: tuple[tuple[str, "Artifact"], ...] = ()  # by name, that go with it on a host
+    source: str = field(default="", compare=False)
 
     @property
     def sent_digest(self) -> str:
@@ -69,10 +73,10 @@ class Artifact:
 
 
 def built_release(
-    target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS
+    target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS, *, pure: bool = False
 ) -> Artifact | None:
     """The release of this tree for ``target``, with ``extras``, if it was built before."""
-    return noted_artifact(_note_path(target, root, extras), root)
+    return noted_artifact(_note_path(target, root, extras, _platforms(target, pure)), root)
 
 
 def noted_artifact(note: Path, root: Path) -> Artifact | None:
@@ -96,20 +100,24 @@ def named_release(id: str, root: Path = ROOT) -> Artifact:
     return Artifact(id, "", path.stat().st_size, path)
 
 
-def build_release(target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS) -> Artifact:
+def build_release(
+    target: Target, root: Path = ROOT, extras: Sequence[str] = NO_EXTRAS, *, pure: bool = False
+) -> Artifact:
     """The release of this tree for ``target``, with ``extras``, built unless it was before.
 
+    It has the accelerator, if this machine can build it; not if it is to be ``pure``.
     Raises :class:`ToolkitError` when a wheel cannot be built or had.
     """
-    if artifact := built_release(target, root, extras):
+    platforms = _platforms(target, pure)
+    note = _note_path(target, root, extras, platforms)
+    if artifact := noted_artifact(note, root):
         return artifact
-    note = _note_path(target, root, extras)
     with file_lock(note.parent / "lock"):  # other runs from this checkout build it too
         if artifact := noted_artifact(note, root):
             return artifact
         with tempfile.TemporaryDirectory(dir=note.parent) as scratch:
-            artifact = _build_in(target, root, extras, Path(scratch))
-        known = {"id": artifact.id, "digest": artifact.digest, "size": artifact.size}
+            artifact = _build_in(target, root, extras, platforms, Path(scratch))
+        known = {name: getattr(artifact, name) for name in ("id", "digest", "size", "source")}
         known |= {"path": f".cache/releases/{artifact.id}.tar"}
         write_atomically(note, json.dumps(known).encode())
         prune_oldest(note.parent, "*.tar", RELEASES_KEPT)
@@ -117,9 +125,15 @@ def build_release(target: Target, root: Path = ROOT, extras: Sequence[str] = NO_
     return artifact
 
 
-def _note_path(target: Target, root: Path, extras: Sequence[str]) -> Path:
+def _platforms(target: Target, pure: bool) -> Sequence[str]:
+    """The platform tags that an accelerator may have; none if it is to be built without."""
+    return () if pure or find_obstacle(target) else target.platforms
+
+
+def _note_path(target: Target, root: Path, extras: Sequence[str], platforms: Sequence[str]) -> Path:
     """Where it is written down which release a tree makes for a target."""
-    return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root, extras)}.json"
+    kind = "" if platforms else "-pure"
+    return root / ".cache" / "releases" / f"{_digest_of_inputs(target, root, extras)}{kind}.json"
 
 
 def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
@@ -128,13 +142,8 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     described = [project["build-system"], project["project"], project["tool"]["hatch"]]
     stated = repr((target, described, list(locked_wheels(root, extras))))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", ())
-    inputs = [
-        __file__,
-        sbom.__file__,
-        wheel_builders.__file__,
-        f"{root}/LICENSE",
-        *glob.glob(f"{root}/packages/*.py"),
-    ]
+    inputs = [str(Path(__file__).with_name(f"{name}.py")) for name in BUILDERS]
+    inputs += [f"{root}/LICENSE", *glob.glob(f"{root}/packages/*.py")]
     inputs += (f"{root}/{each}" for each in included)
     for folder, _, names in os.walk(root / "gearman_py"):
         inputs += (f"{folder}/{name}" for name in names if not name.endswith(".pyc"))
@@ -146,15 +155,19 @@ def _digest_of_inputs(target: Target, root: Path, extras: Sequence[str]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) -> Artifact:
+def _build_in(
+    target: Target, root: Path, extras: Sequence[str], platforms: Sequence[str], scratch: Path
+) -> Artifact:
     wheels = scratch / "wheels"
     shutil.copytree(fetch_wheels(target, "".join(locked_wheels(root, extras)), root), wheels)
-    build_wheel(root, wheels)
+    build_wheel(root, wheels, platforms)
     place_installer(scratch)
     digests = list_wheels(scratch)
     own = next(name for name in digests if name.startswith("gearman_py-"))
     version = own.split("-")[1]
-    manifest = {"version": version, "target": asdict(target), "wheels": digests}
+    source = digest_without_it(wheels, digests, root)
+    manifest: dict[str, object] = {"version": version, "target": asdict(target)}
+    manifest |= {"source": source, "accelerated": bool(platforms), "wheels": digests}
     (scratch / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n")
     tar = scratch / "release.tar"
     (scratch / SBOM).write_bytes(make_sbom("gearman_py", version, scratch))
@@ -166,7 +179,7 @@ def _build_in(target: Target, root: Path, extras: Sequence[str], scratch: Path) 
     path = root / ".cache" / "releases" / f"{name}.tar"
     size = tar.stat().st_size
     tar.rename(path)
-    return Artifact(name, digest, size, path)
+    return Artifact(name, digest, size, path, source=source)
 
 
 def fetch_wheels(target: Target, locked: str, root: Path = ROOT, *options: str) -> Path:

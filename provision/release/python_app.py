@@ -166,7 +166,7 @@ def _check_python(metadata: dict[str, Any], target: Target) -> None:
 
 
 def _add_ours(target: Target, release: Path, leave_out: set[str]) -> None:
-    path = build_release(target).path
+    path = build_release(target, pure=True).path  # whoever builds an app, it is the same
     assert path  # noqa: S101  # for mypy: it was built, or is here
     with tarfile.open(path) as tar:
         for member in tar:

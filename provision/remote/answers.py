@@ -167,8 +167,12 @@ class ScheduleAnswer(TypedDict):
 
 
 class KeptRelease(TypedDict):
+    """``source`` is the same for releases that differ in their accelerator alone."""
+
     at: Seconds
     bad: Text | None  # why it was given up
+    source: NotRequired[Name]
+    accelerated: NotRequired[bool]
 
 
 class ReleasesAnswer(TypedDict):

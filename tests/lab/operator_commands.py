@@ -9,9 +9,9 @@ from tests.forked import ForkedProcess
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_command(*arguments: str) -> subprocess.Popen[str]:
+def start_command(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start a command without input; ``stdout`` has its errors too."""
-    return _start(arguments, {}, subprocess.STDOUT)
+    return _start(arguments, environment, subprocess.STDOUT)
 
 
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,6 @@ import pytest
 
 from gearman_py import Client, Submit, Worker
 from gearman_py.protocol.packets import Packet
-from packages.accelerator import build_accelerator
 from provision.resources.sample_jobs import SAMPLES
 from tests.interop.programs import KINDS as KINDS_OF_PEERS
 from tests.interop.programs import command
@@ -38,6 +37,7 @@ PAUSE = 0.05  # seconds between two of them: without, load takes all that the up
 PICTURE_PAUSE = 0.5  # seconds between two pictures, each of which takes as much CPU as 100 jobs
 PROBE_PAUSE = 0.02  # seconds between two looks at a job server that is upgraded
 PROBES = 200  # before it is
+UPGRADE_SERVER = ("upgrade", "--yes", "--limit", "job_server")
 
 
 def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
@@ -58,18 +58,18 @@ def tree(folder: Path, edits: Mapping[str, str] = MappingProxyType({})) -> Path:
 
 
 def begin(
-    folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY
+    folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY, **more: str
 ) -> subprocess.Popen[str]:
-    """Start an operator's command, from a tree, to the lab's hosts."""
+    """Start an operator's command, from a tree, to the lab's hosts; ``more``: its environment."""
     if folder == ROOT:
-        return start_command(task, "--hosts", str(hosts), *arguments)
+        return start_command(task, "--hosts", str(hosts), *arguments, **more)
     command = [sys.executable, "-m", "invoke", "--search-root", str(folder), task]
     command += ["--hosts", str(hosts)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.Popen(
         [*command, *arguments],
         cwd=folder,
-        env=environment,
+        env=environment | more,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,8 +85,8 @@ class Ended:
     said: str
 
 
-def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY) -> Ended:
-    with begin(folder, task, *arguments, hosts=hosts) as process:
+def invoke(folder: Path, task: str, *arguments: str, hosts: Path = INVENTORY, **more: str) -> Ended:
+    with begin(folder, task, *arguments, hosts=hosts, **more) as process:
         said = process.communicate()[0]
     print(f"$ invoke {task} {' '.join(arguments)}\n{said}exit status {process.returncode}")
     return Ended(process.wait(), said)
@@ -353,17 +353,6 @@ class Probe:
         return f"p99 {p99(found):.0f} ms (longest {max(found):.0f} ms)"
 
 
-def accelerate(folder: Path) -> Path:
-    """Have a tree's wheel hold the accelerator, as it is built here, for hosts of this Python."""
-    module = build_accelerator(folder, folder).name
-    project = folder / "pyproject.toml"
-    table = "[tool.hatch.build.targets.wheel.force-include]\n"
-    text = project.read_text()
-    assert table in text
-    project.write_text(text.replace(table, f'{table}"{module}" = "{module}"\n'))
-    return folder
-
-
 def is_accelerated(lab: ModuleType) -> bool:
     """Whether the process that serves has the accelerator loaded."""
     maps = "grep -c _gearman_speedups /proc/$(systemctl show -P MainPID gearmand)/maps || true"
@@ -373,13 +362,14 @@ def is_accelerated(lab: ModuleType) -> bool:
 def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     fleet: ModuleType, tmp_path: Path
 ) -> None:
-    """From pure Python to the accelerator, and back, if the host has the Python that runs here."""
+    """From pure Python to the accelerator, and by a rollback back. Without a compiler it stays."""
     folder = tree(tmp_path / "tree")
-    version = root(fleet, "server1", "python3 -V").split()[1].split(".")[:2]
-    accelerated = version == [str(part) for part in sys.version_info[:2]]
-    if accelerated:
-        accelerate(folder)
+    done = invoke(ROOT, *UPGRADE_SERVER, GEARMAN_PURE="1")
+    assert done.status == 0, done.said
+    assert "server1: pure Python, without the accelerator: GEARMAN_PURE is set on " in done.said
     assert not is_accelerated(fleet)
+    told = "server1: pure Python, without the accelerator; `./invoke upgrade --hosts "
+    assert told in invoke(ROOT, "status").said
     probe = Probe()
     workloads = {b"%d" % number for number in range(500)}
     with Client(SERVER, timeout=60) as client:
@@ -398,7 +388,7 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         old = opened.enter_context(Client(SERVER, timeout=60))
         probe.ask_while(old, lambda: len(probe.latencies) < PROBES)
         middle = time.monotonic()
-        said = upgrade_job_server(folder, probe, old)
+        said = change_job_server(folder, probe, old, *UPGRADE_SERVER)
         print(
             f"{len(probe.latencies)} foreground jobs; {probe.describe(0, middle)} before, "
             f"{probe.describe(middle, math.inf)} meanwhile"
@@ -406,12 +396,14 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
         assert "~ reload gearmand.service  (it runs " in said
         assert probe.problems == []
         assert len(probe.latencies) > PROBES + 50
-        assert is_accelerated(fleet) == accelerated
+        assert is_accelerated(fleet)
+        done = invoke(folder, *UPGRADE_SERVER, CC="absent-cc")
+        assert "nothing to change" in done.said
         for handle in (running, *(grab_job(worker) for _ in waiting[1:])):
             worker.say(Packet.WORK_COMPLETE, handle, b"done")
         for each in waiting:
             assert each.communicate(timeout=LIMIT)[0].splitlines()[-1] == b"complete done"
-        said = upgrade_job_server(ROOT, probe, old)
+        said = change_job_server(ROOT, probe, old, "rollback", *UPGRADE_SERVER[1:])
     assert "~ reload gearmand.service  (it runs " in said
     assert probe.problems == []
     assert not is_accelerated(fleet)
@@ -423,11 +415,13 @@ def test_an_upgrade_of_the_job_server_is_not_noticed_by_its_peers(
     assert len(run) == len(workloads)
     assert {workload for workload, _ in run} == workloads
     assert {handle for _, handle in run} == handles
+    assert invoke(ROOT, *UPGRADE_SERVER).status == 0
+    assert is_accelerated(fleet)
 
 
-def upgrade_job_server(folder: Path, probe: Probe, client: Client) -> str:
-    """Upgrade it to a tree's release while jobs are asked for; return what was said."""
-    with begin(folder, "upgrade", "--yes", "--limit", "job_server") as process:
+def change_job_server(folder: Path, probe: Probe, client: Client, *words: str) -> str:
+    """Run a command of a tree while jobs are asked for; return what it said."""
+    with begin(folder, *words) as process:
         probe.ask_while(client, lambda: process.poll() is None)
         said = process.stdout.read() if process.stdout else ""
     assert process.returncode == 0, said

@@ -8,7 +8,7 @@ from provision.fleet import desired_state
 from provision.release.build import Artifact, built_release
 from provision.release.target import Target
 
-_found: dict[tuple[Target, tuple[str, ...]], Artifact] = {}
+_found: dict[tuple[Target, tuple[str, ...], bool], Artifact] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,10 @@ def _release_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desired_state, "built_release", _find_release)
 
 
-def _find_release(target: Target, extras: Sequence[str] = ()) -> Artifact | None:
-    key = (target, tuple(extras))
-    if key not in _found and (artifact := built_release(target, extras=extras)):
+def _find_release(
+    target: Target, extras: Sequence[str] = (), pure: bool = False
+) -> Artifact | None:
+    key = (target, tuple(extras), pure)
+    if key not in _found and (artifact := built_release(target, extras=extras, pure=pure)):
         _found[key] = artifact
     return _found.get(key)

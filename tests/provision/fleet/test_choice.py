@@ -68,3 +68,24 @@ def test_a_new_host_gets_what_others_of_its_kind_run(
     assert choice.running_release("twin", fleet) == "old-11"
     fleet["c"] = answers([3, 13, 5], "old-13")
     assert choice.running_release("new", fleet) == "old-13"
+
+
+def test_a_host_keeps_its_accelerator_whatever_the_machine_that_upgrades_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the same tree; unless that machine's operator does not want it."""
+    monkeypatch.delenv("GEARMAN_PURE", raising=False)
+    made = build.Artifact("made", "", 1, None, source="s")
+
+    def chosen(**runs: object) -> str:
+        told = answers([3, 11, 2], "runs")
+        told["releases", ON_HOSTS]["kept"]["runs"].update(runs)
+        return choice.release_for(made, told).id
+
+    assert chosen(source="s", accelerated=True) == "runs"
+    assert chosen(source="s", accelerated=False) == "made"
+    assert chosen(source="another", accelerated=True) == "made"
+    assert chosen() == "made", "it was built before this was told"
+    assert choice.release_for(made, answers([3, 11, 2], None)) == made
+    monkeypatch.setenv("GEARMAN_PURE", "1")
+    assert chosen(source="s", accelerated=True) == "made"

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gearman_py import __version__
+from packages import accelerator
 from provision.commands import status as standing
 from provision.errors import HostFailed, InventoryError, Locked, ToolkitError, Unreachable
 from provision.fleet import deploy, desired_state, release_track, returned_workers
@@ -669,6 +670,38 @@ def test_that_this_tree_s_release_was_given_up_is_told_where_another_stays(
         assert ask(fleet.folder, ROLES, Options(yes=True), connect=fleet.connect) == 0
         told = f"\n{OLD} stays; this tree's release, {NEW}, was given up (on w1: it was slow): mend"
         assert capsys.readouterr().out.count(f"{told} it, then `./invoke upgrade`\n") == 1
+
+
+def test_which_hosts_have_no_accelerator_why_and_what_to_do(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, session in fleet.sessions.items():
+        session.host.releases[OLD]["accelerated"] = not name.startswith("w")
+    fleet.sessions["w4"].host.facts["machine"] = "aarch64"
+
+    def told() -> list[str]:
+        found = []
+        for ask in (deploy.plan, standing.status):
+            assert ask(fleet.folder, ROLES, connect=fleet.connect) == 0
+            lines = capsys.readouterr().out.splitlines()
+            found.append([each for each in lines if "accelerator" in each])
+        assert found[0] == found[1]
+        return [each.replace("pure Python, without the accelerator", "PURE") for each in found[0]]
+
+    only = "only Linux on aarch64 with glibc can build it: upgrade from such a machine"
+    elsewhere = f"w4: PURE: {only}"
+    monkeypatch.setenv("CC", "absent-cc -O2")
+    cure = "install it (Debian: apt-get install gcc) on this machine, then `./invoke upgrade`"
+    assert told() == [f"w[1:3]: PURE: the C compiler absent-cc is missing: {cure}", elsewhere]
+    monkeypatch.setenv("CC", "sh")
+    monkeypatch.setattr(accelerator, "INCLUDE", "/absent")
+    lacks = "w[1:3]: PURE: Python's headers, /absent/Python.h, are missing: install them (Debian:"
+    assert told()[0].startswith(lacks)
+    monkeypatch.setattr(accelerator, "INCLUDE", str(fleet.folder))
+    (fleet.folder / "Python.h").touch()
+    assert told() == ["w[1:3]: PURE; `./invoke upgrade` brings it", elsewhere]
+    monkeypatch.setenv("GEARMAN_PURE", "1")
+    assert told() == ["w[1:4]: PURE: GEARMAN_PURE is set on this machine"]
 
 
 def test_a_deploy_keeps_the_release_that_was_gone_back_to(fleet: Fleet) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from gearman_py import __version__
+from packages.accelerator import find_compiler
 from provision.errors import HostFailed, ToolkitError
-from provision.release.build import build_release, built_release, named_release
-from provision.release.manifest import must_fit
+from provision.release.build import Artifact, build_release, built_release, named_release
+from provision.release.manifest import must_fit, read_manifest
 from provision.release.target import target_of
 from tests.attacks import attack
 
@@ -65,6 +67,46 @@ def test_same_tree_makes_same_release_and_another_tree_another(tmp_path: Path) -
     module.write_text(module.read_text().replace(f'"{__version__}"', '"0.0.1"'))
     assert built_release(TARGET, other) is None
     assert build_release(TARGET, other).id.startswith("0.0.1-")
+
+
+def test_a_release_has_the_accelerator_if_it_can_be_built_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another compiler makes another release, of the same source; without one it is pure."""
+    folder, compiler = tree(tmp_path / "tree"), shlex.join(find_compiler())
+    made = build_release(TARGET, folder)
+    pure = build_release(TARGET, folder, pure=True)
+    monkeypatch.setenv("CC", "absent-cc")
+    assert build_release(TARGET, folder) == pure
+    other = tree(tmp_path / "other")
+    monkeypatch.setenv("CC", f"{compiler} -fno-inline")
+    otherwise = build_release(TARGET, other)
+    assert built_release(TARGET, other) == otherwise
+    monkeypatch.setenv("GEARMAN_PURE", "1")
+    assert build_release(TARGET, other).id == pure.id
+    assert len({made.id, pure.id, otherwise.id}) == 3
+    assert made.source == pure.source == otherwise.source
+    wheels = {id: wheel_of(each) for id, each in (("made", made), ("pure", pure))}
+    assert wheels["made"].endswith("-cp311-abi3-manylinux_2_17_x86_64.whl")
+    assert wheels["pure"].endswith("-py3-none-any.whl")
+    code = other / "gearman_py" / "_speedups.c"
+    code.write_text(code.read_text() + "/* changed */\n")
+    assert build_release(TARGET, other).source != made.source
+
+
+def wheel_of(artifact: Artifact) -> str:
+    """The name of gearman_py's, which a release's manifest agrees with."""
+    told = json.loads(read_manifest(artifact))
+    (wheel,) = (each for each in told["wheels"] if each.startswith("gearman_py-"))
+    assert told["accelerated"] == ("-abi3-" in wheel)
+    assert told["source"] == artifact.source
+    return str(wheel)
+
+
+def test_a_compiler_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(ToolkitError, match=r"accelerator cannot be built for .*GEARMAN_PURE=1"):
+        build_release(TARGET, tree(tmp_path / "tree"))
 
 
 def test_runs_from_one_checkout_build_a_release_once(tmp_path: Path) -> None:
