@@ -21,6 +21,7 @@ from gearman_py.printable import printable
 from provision.errors import ToolkitError
 from provision.invoke_line import same_hosts
 from provision.options import BATCH, HOSTS_AT_ONCE, SETTLE
+from provision.report.json import tell_error
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
@@ -72,8 +73,12 @@ def command(**options: Any) -> Callable[[Callable[Parameters, int | None]], Task
                     status = function(*args, **kwargs)
                 sys.stdout.flush()
             except ToolkitError as error:
+                if kwargs.get("json"):
+                    tell_error(type(error).__name__, error.status, str(error))
                 raise Exit(f"invoke: {printable(str(error))}", code=error.status) from error
             except KeyboardInterrupt:
+                if kwargs.get("json"):
+                    tell_error("Interrupted", INTERRUPTED, "interrupted")
                 raise Exit("invoke: interrupted", code=INTERRUPTED) from None
             except BrokenPipeError:
                 raise Exit(code=leave_unread()) from None

@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from invoke._version import __version__
@@ -12,6 +13,7 @@ from invoke.program import Program
 
 MISSING = re.compile(r"'(.+)' did not receive required positional arguments: '(\w+)'")
 UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!")
+JSON = re.compile(r"(?:^| )--(?:json|log-format[ =]json)(?: |$)")
 HELP = frozenset(("--help", "-h"))
 # Invoke's own flags, for what it runs itself: nothing here is run by it, so they would do nothing.
 WITHOUT_EFFECT = (
@@ -59,7 +61,7 @@ class FrontDoor(Program):
 
                 sys.stdout.write(f"GEARMAN FLEET UNKNOWN - {told.removeprefix('invoke: ')}\n")
                 raise Exit(code=CheckStatus.UNKNOWN) from error
-            raise ParseError(told, error.context) from error
+            raise _tell_usage(told, words, error.context) from error
         self._refuse_without_effect()
 
     def parse_cleanup(self) -> None:
@@ -76,7 +78,8 @@ class FrontDoor(Program):
         for name in WITHOUT_EFFECT:
             if self.args[name].got_value:
                 cure = "plan shows what deploy would change" if name == "dry" else "leave it out"
-                raise ParseError(f"invoke: --{name} has no effect on any task; {cure}", None)
+                told = f"invoke: --{name} has no effect on any task; {cure}"
+                raise _tell_usage(told, self.core.unparsed, None)
 
     def _reword(self, error: ParseError) -> str:
         told = str(error)
@@ -101,6 +104,15 @@ class FrontDoor(Program):
             cure = f"{task} takes {(each.name or '').upper()}: {each.help}"
         where = f" after {task}" if task else ""
         return f"unknown {kind} {word}{where}; {f'did you mean {near[0]}?' if near else cure}"
+
+
+def _tell_usage(told: str, words: Sequence[str], context: ParserContext | None) -> ParseError:
+    """The error of a wrong command line, which is told as JSON too if the words ask for that."""
+    if JSON.search(" ".join(words).partition(" -- ")[0]):
+        from provision.report.json import tell_error
+
+        tell_error("UsageError", 1, told.removeprefix("invoke: "))
+    return ParseError(told, context)
 
 
 def run_tasks() -> None:

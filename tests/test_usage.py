@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from invoke.program import Program
 
+from provision.program import run_tasks
 from tasks import namespace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,46 @@ def test_log_format_json_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert (entries[0]["host"], entries[0]["error"]["kind"]) == ("w1", "Unreachable")
     for entry in entries:
         assert begun <= datetime.fromisoformat(entry["time"]) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["plan", "--json"], "ToolkitError", "which hosts? Say --hosts "),
+        (["status", "--json", "--hosts", "/missing"], "InventoryError", "/missing: no such file"),
+        (
+            ["facts", *LAB, "--log-format=json", "--limit", ","],
+            "InventoryError",
+            "--limit ,: it names",
+        ),
+        (
+            ["plan", "--log-format", "json", "--bogus"],
+            "UsageError",
+            "unknown flag --bogus after plan",
+        ),
+        (["status", "--json", "--limit"], "UsageError", "--limit needs a value"),
+        (["deploy", "--json", "--dry"], "UsageError", "--dry has no effect on any task"),
+        (["logs", "--json"], "UsageError", "logs needs NAME"),
+    ],
+)
+def test_wrong_usage_is_json_where_that_is_asked_for(
+    words: list[str],
+    kind: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A line on stdout, and the sentence on stderr as always."""
+    monkeypatch.setattr("sys.argv", ["invoke", *words])
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        run_tasks()
+    said = capsys.readouterr()
+    (entry,) = map(json.loads, said.out.splitlines())
+    error = entry["error"]
+    assert (entry["event"], error["kind"], error["status"]) == ("error", kind, ended.value.code)
+    assert error["message"].startswith(message)
+    assert said.err == f"invoke: {error['message']}\n"
 
 
 @pytest.mark.parametrize("words", [["inventory", *LAB], ["--list"], ["--help"], ["--help", "plan"]])

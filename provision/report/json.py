@@ -14,6 +14,16 @@ from provision.report.events import Event, Row
 from provision.report.lines import put_line
 
 
+def tell_error(kind: str, status: int, message: str) -> None:
+    """What ended a command, as its last line; people read the sentence on stderr."""
+    error = {"kind": kind, "status": status, "message": message}
+    put_line(json.dumps({"event": "error", "time": _now(), "error": error}), sys.stdout)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 class JsonReport:
     """Shows the same events; never asks."""
 
@@ -48,8 +58,7 @@ class JsonReport:
 
     def _tell(self, what: str, **about: Any) -> None:
         """What happens now, as a log entry."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._put_line({"event": what, "time": now, **about})
+        self._put_line({"event": what, "time": _now(), **about})
 
     def _put_line(self, content: dict[str, Any]) -> None:
         with self._one:
