@@ -4,7 +4,7 @@ systemd counts a worker as started once a job server knows it. Where none can be
 until the unit's time limit, which says nothing of the reason; so that is asked before.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from time import monotonic, sleep
 
 from provision.errors import HostFailed
@@ -13,6 +13,7 @@ from provision.fleet.health_check import health_resources, started_workers
 from provision.fleet.host_run import HostRun
 from provision.fleet.run import Run
 from provision.inventory.drained import DRAINED
+from provision.invoke_line import invoke_line
 from provision.remote.messages import Question, Unknown
 from provision.report.folding import fold_names
 from provision.resources.health import ServerHealth, WorkerHealth, split_server
@@ -20,6 +21,7 @@ from provision.resources.program import ProgramHealth
 
 SERVER_TIMEOUT = 10.0  # seconds for a job server to come up that the same run has started
 ASK_INTERVAL = 1.0  # seconds
+UNREACHED = "no job server can be reached from it"
 PROBLEMS = {
     "refused": "refuses connections: it does not run, or a firewall rejects them",
     "silent": "is silent: it is down, or a firewall drops what is sent to it",
@@ -40,9 +42,10 @@ def refuse_unreached(run: Run) -> None:
         if isinstance(health, ServerHealth)
     }
     waiting = [each for each in run.host_runs if run.is_well(each) and _is_waiting(each, coming)]
+    without = "without one its workers do not start:"
     for name, problem in ask_each(run, waiting, find_problem).items():
         if problem:
-            run.fail(name, HostFailed(f"{problem}; its workers would not start: {_find_cure(run)}"))
+            run.fail(name, HostFailed(f"{UNREACHED}: {problem}; {without} {_find_cure(run)}"))
 
 
 def await_server(host_run: HostRun) -> None:
@@ -54,12 +57,12 @@ def await_server(host_run: HostRun) -> None:
     while problem := find_problem(host_run):
         host_run.go_on()
         if monotonic() >= until:
-            raise HostFailed(
-                f"{problem}; its workers were left as they are\ntry: ./invoke doctor --limit "
-                f"{host_run.name}"
-            )
+            cure = invoke_line("doctor", "--limit", host_run.name)
+            left = "its workers were left as they are"
+            raise HostFailed(f"{UNREACHED}: {problem}; {left}\ntry: {cure}")
         if not is_told:
-            host_run.report.say(f"{host_run.name}: waiting for a job server: {problem}")
+            told = f"waiting up to {SERVER_TIMEOUT:.0f} s for a job server: {problem}"
+            host_run.report.say(f"{host_run.name}: {told}")
         is_told = True
         sleep(ASK_INTERVAL)
 
@@ -74,7 +77,7 @@ def find_problem(host_run: HostRun) -> str:
         if isinstance(answer, Unknown) or answer["problem"] not in PROBLEMS:
             return ""  # with TLS it may have no certificate yet
         told.append(f"{server} {PROBLEMS[answer['problem']]}")
-    return f"no job server can be reached from it: {'; '.join(told)}" if told else ""
+    return "; ".join(told)
 
 
 def _is_waiting(host_run: HostRun, coming: Container[str]) -> bool:
@@ -97,14 +100,11 @@ def _ask(server: str) -> Question:
 
 def _find_cure(run: Run) -> str:
     servers = run.inventory.group("job_server")
-    if drained := _names(host.name for host in servers if DRAINED in host.groups):
-        return f"`./invoke undrain {drained}` first"
+    if drained := [host.name for host in servers if DRAINED in host.groups]:
+        return f"`{invoke_line('undrain', ','.join(drained))}` first"
     planned = {each.name for each in run.inventory.hosts}
     if left_out := [host.name for host in servers if host.name not in planned]:
         them = "it" if len(left_out) == 1 else "them"
         return f"deploy {fold_names(left_out)} first, or add {them} to --limit"
-    return f"`./invoke doctor --limit {_names(host.name for host in servers)}` says what is wrong"
-
-
-def _names(names: Iterable[str]) -> str:
-    return ",".join(names)
+    names = ",".join(host.name for host in servers)
+    return f"`{invoke_line('doctor', '--limit', names)}` says what is wrong"

@@ -13,6 +13,7 @@ from provision.pki import keep_authority
 LOCK_INTERVAL = 1.0  # seconds between two attempts to lock a host
 
 CHANGES_PENDING = 2  # the status of a plan that is not empty, and of one that was not confirmed
+NOTHING_CHANGED = "refused: nothing was changed on any host"
 
 
 def begin_changes(run: Run, verb: str, prepare: Callable[[], int | None]) -> int | None:

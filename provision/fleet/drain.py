@@ -11,7 +11,7 @@ from pathlib import Path
 
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool as hosts
-from provision.fleet.begin import begin_changes
+from provision.fleet.begin import NOTHING_CHANGED, begin_changes
 from provision.fleet.deploy import change_hosts
 from provision.fleet.desired_state import Roles
 from provision.fleet.run import Connect, Run
@@ -27,7 +27,10 @@ from provision.resources.base import Answers, Resource
 from provision.resources.schedules import ServerSchedules
 
 SERVERS = "job_server"
-LAST = "it is the last job server: no other one answers that is not drained"
+LAST = (
+    "it is the last job server, so its jobs have nowhere to go: deploy another one first, or "
+    "undrain one, or mend one that does not answer"
+)
 
 
 class ServerRun(Run):
@@ -110,6 +113,7 @@ def drain(
             refused = not back and run.refuse_last()
             run.report.recap(run.seconds)
             if refused:
+                run.report.say(NOTHING_CHANGED)
                 return HostFailed.status
             return None if run.pending else run.status
 

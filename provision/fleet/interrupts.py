@@ -58,6 +58,6 @@ def _is_between(run: Run, host_run: HostRun) -> bool:
 def _describe_unfinished(host_run: HostRun) -> str:
     """Of a host that was still at work when its connection was closed."""
     if host_run.in_progress is None:
-        return f"{host_run.name}: not waited for, it was still at work"
+        return f"{host_run.name}: not waited for; it was still at work"
     what = host_run.in_progress.summary
-    return f"{host_run.name}: not waited for, `{what}` may still be carried out there"
+    return f"{host_run.name}: not waited for; this change may still be made there: {what}"

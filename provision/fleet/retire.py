@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provision.errors import InventoryError, ToolkitError
 from provision.fleet import pool as hosts
-from provision.fleet.begin import begin_changes
+from provision.fleet.begin import NOTHING_CHANGED, begin_changes
 from provision.fleet.deploy import change_hosts, tell_retirements
 from provision.fleet.desired_state import Roles
 from provision.fleet.host_run import HostRun
@@ -94,7 +94,10 @@ def retire(
                 tell_unserved(run, run.leaving_hosts)
             tell_retirements(run)
             run.report.recap(run.seconds)
-            return None if run.pending and not refused else run.status
+            if refused:
+                run.report.say(NOTHING_CHANGED)
+                return run.status
+            return None if run.pending else run.status
 
         status = begin_changes(run, "Retire", prepare)
         if status is None:

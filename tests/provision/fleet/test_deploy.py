@@ -478,7 +478,7 @@ def test_a_deploy_that_was_broken_off_is_in_the_history_of_the_host(
         fleet.deploy()
     ended.set()
     said = capsys.readouterr().out
-    assert "worker: not waited for, `start gearman-worker@reverse.service` may still be" in said
+    assert "this change may still be made there: start gearman-worker@reverse.service" in said
     assert re.search(r"^worker: \d+ of \d\d changes made$", said, re.MULTILINE)
     assert fleet.sessions["worker"].host.history[-1]["result"] == "begun"
 
@@ -816,7 +816,7 @@ def test_workers_that_would_find_no_job_server_are_refused_at_once(
     assert fleet.deploy(limit="worker") == HostFailed.status
     said = capsys.readouterr().out
     assert "worker  failed  no job server can be reached from it: 198.18.10.247:4730 " in said
-    assert "its workers would not start: deploy job first, or add it to --limit" in said
+    assert "without one its workers do not start: deploy job first, or add it to --limit" in said
     assert not any(fleet.changed().values())
 
 
@@ -838,7 +838,7 @@ def test_a_job_server_that_does_not_come_up_is_not_waited_for_in_silence(
 
     monkeypatch.setattr("provision.fleet.awaited_servers.sleep", come_up)
     assert fleet.deploy() == 0
-    told = "worker: waiting for a job server: no job server can be reached from it: 198.18.10.247"
+    told = "worker: waiting up to 60 s for a job server: 198.18.10.247:4730 refuses connections"
     assert told in capsys.readouterr().out
 
 
@@ -881,6 +881,7 @@ def test_the_last_job_server_does_not_retire_before_those_that_need_it(
     told = rf"^job +failed  it is the last job server, and {them} would have none: put an"
     assert re.search(told, said, re.MULTILINE)
     assert f"`./invoke retire {names},{them.replace(' ', '')}`" in said
+    assert said.endswith("refused: nothing was changed on any host\n")
     assert fleet.changed() == changed
     assert retire(fleet, "job,worker,client") == 0
     said = capsys.readouterr().out
