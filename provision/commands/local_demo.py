@@ -18,6 +18,7 @@ from gearman_py import GearmanError
 from gearman_py.admin.client import AdminClient
 from provision.commands.smoke import BUNDLED_CHECKS, Topology, run_checks
 from provision.commands.smoke_pages import CommandResult
+from provision.commands.smoke_state import JobServers
 from provision.errors import HostFailed, ToolkitError
 from provision.inventory.schema import default_of
 from provision.lab.programs import Say
@@ -72,7 +73,8 @@ def _check_jobs(environment: Mapping[str, str]) -> int:
 
     report = Report([HERE])
     failed = False
-    for checked in run_checks(run, Topology(HERE, [HERE], [HERE]), [*BUNDLED_CHECKS.values()]):
+    here, checks = Topology(HERE, [HERE], [HERE]), [*BUNDLED_CHECKS.values()]
+    for checked in run_checks(run, here, checks, JobServers(run, {})):
         report.show(checked)
         failed = failed or checked.problem is not None
     return HostFailed.status if failed else 0

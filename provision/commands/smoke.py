@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 from provision.commands.smoke_pages import Run, check_pages
+from provision.commands.smoke_state import JobServers, server_hosts
 from provision.errors import HostFailed, InventoryError, ToolkitError
 from provision.fleet import pool
 from provision.fleet.drained_hosts import find_drained
@@ -19,6 +20,7 @@ from provision.inventory import load as inventory
 from provision.inventory.drained import DRAINED, mark_drained, serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.workers import WorkerDefinition, ping_function, workers
+from provision.invoke_line import invoke_line
 from provision.report.events import Checked
 from provision.report.text import Report
 from provision.resources.sample_jobs import PING, Sample, is_jpeg, make_picture, stated_sample
@@ -27,24 +29,33 @@ from provision.ssh import connection as transport
 # A job without a worker waits without end; a person who waits for a smoke test does not.
 JOB_TIMEOUT = 20  # seconds for each job
 COMMAND_NOT_FOUND = 127  # of every POSIX shell
-NOT_ALL_ANSWERED = 5  # gearadmin
+PINGED_CURE = "with a `check:` of the worker a job is, and its answer compared"
 
 
 Gearman = Callable[..., bytes]
 """Submits a job on the client host: the function, a redirection or stdin's bytes; its answer."""
 
-SmokeCheck = tuple[str, Callable[[Gearman, Run], None]]
-"""What is checked, and how."""
+
+@dataclass(frozen=True)
+class SmokeCheck:
+    """What is checked, by a job for which function, and how."""
+
+    name: str
+    function: str
+    check: Callable[[Gearman, Run], None]
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The names of the hosts that a job passes, to say which one to look at; see units_of()."""
+    """The names of the hosts that a job passes, to say which one to look at.
+
+    ``names``: of the worker whose functions these are, see :func:`workers_of_functions`.
+    """
 
     client: str
     job_servers: Sequence[str]
     workers: Sequence[str]
-    units: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class _CheckFailed(Exception):
@@ -79,9 +90,12 @@ def smoke(folder: Path, patience: int = JOB_TIMEOUT, *, limit: str | None = None
             report.say(f"not checked: {', '.join(names)} (a program is asked by its check: alone)")
         if drained := [host.name for host in known.group(DRAINED)]:
             report.say(f"not checked: {', '.join(drained)} (drained)")
-        topology = Topology(client.name, servers, worker_hosts, units_of(known))
+        if names := only_pinged(known):
+            report.say(f"only pinged, no job is done: {', '.join(names)} ({PINGED_CURE})")
+        topology = Topology(client.name, servers, worker_hosts, workers_of_functions(known))
+        states = JobServers(connection.run, server_hosts(known))
         for checked in chain(
-            run_checks(connection.run, topology, checks_of(known), patience),
+            run_checks(connection.run, topology, checks_of(known), states, patience, report.say),
             check_pages(known, client, connection.run),
         ):
             report.show(checked)
@@ -95,8 +109,9 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
     served = {name for _, one in found if one.kind == "functions" for name in one.functions}
     bundled = [check for function, check in BUNDLED_CHECKS.items() if function in served]
     own = [
-        (
-            f"{served_by(worker)}: worker {instance} of {host.name} answers",
+        SmokeCheck(
+            f"{served_by(worker)}: worker {instance} of {host.name} answers a ping",
+            ping_function(host.name, instance),
             partial(_check_sample, ping_function(host.name, instance), PING),
         )
         for host, worker in found
@@ -104,15 +119,22 @@ def checks_of(known: Inventory) -> list[SmokeCheck]:
         for instance in worker.instance_names
     ]
     stated = {
-        f"{worker.checked_function}: the check of worker {worker.name}": partial(
-            _check_sample,
+        worker.name: SmokeCheck(
+            f"{worker.checked_function}: the check of worker {worker.name}",
             worker.checked_function,
-            stated_sample(dict(worker.check)),
+            partial(_check_sample, worker.checked_function, stated_sample(dict(worker.check))),
         )
         for _, worker in found
         if worker.check
     }
-    return [*bundled, *own, *stated.items()]
+    return [*bundled, *own, *stated.values()]
+
+
+def only_pinged(known: Inventory) -> list[str]:
+    """What is served by workers of which no job's answer is known: a ping reaches them."""
+    found = _workers_meant(known)
+    pinged = (one for _, one in found if one.kind in ("command", "run") and not one.check)
+    return list(dict.fromkeys(map(served_by, pinged)))
 
 
 def unchecked_programs(known: Inventory) -> list[str]:
@@ -121,15 +143,10 @@ def unchecked_programs(known: Inventory) -> list[str]:
     return list(dict.fromkeys(f"program {each.name}" for each in found))
 
 
-def units_of(known: Inventory) -> dict[str, str]:
-    """By function the unit that serves it, as a command of systemd takes it.
-
-    That of a program is a pattern: its name ends with a digest.
-    """
+def workers_of_functions(known: Inventory) -> dict[str, str]:
+    """By function the name of the worker that serves it."""
     return {
-        function: f"'gearman-worker@{one.name}*'"
-        if one.kind == "program"
-        else f"gearman-worker@{one.name}"
+        function: one.name
         for _, one in _workers_meant(known)
         for function in (*one.functions, *([one.checked_function] if one.check else []))
     }
@@ -147,18 +164,52 @@ def served_by(worker: WorkerDefinition) -> str:
 
 
 def run_checks(
-    run: Run, topology: Topology, wanted: Sequence[SmokeCheck], patience: int = JOB_TIMEOUT
+    run: Run,
+    topology: Topology,
+    wanted: Sequence[SmokeCheck],
+    states: JobServers,
+    patience: int = JOB_TIMEOUT,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Checked]:
-    """Run the checks one after the other, each as it ends."""
-    for name, check in wanted:
-        start = monotonic()
-        try:
-            check(partial(_submit_job, run, patience), run)
-        except _CheckFailed as wrong:
-            seconds = monotonic() - start
-            yield Checked(name, seconds, str(wrong), _where_to_look(run, topology, wrong))
-        else:
-            yield Checked(name, monotonic() - start)
+    """Run the checks one after the other, each as it ends.
+
+    Those of functions that no worker serves come last, and wait for one at the same time; a
+    paused function fails without a job.
+    """
+    deadline = monotonic() + patience
+    states.ask()
+    if states.unreached:
+        names = ", ".join(each.name.partition(":")[0] for each in wanted)
+        yield Checked(names, 0.0, states.unreached, _no_server_cure(topology))
+        return
+    yield from states.pauses
+    paused = {each.function: states.pauses_of(each.function) for each in wanted}
+    paused |= {each: states.pauses_of(each) for each in topology.names}
+    yield from chain.from_iterable(paused.values())
+    if states.pauses:  # a job would wait there
+        return
+    wanted = [each for each in wanted if not paused[each.function]]
+    missing = states.unserved([each.function for each in wanted])
+    for each in wanted:
+        if each.function not in missing:
+            yield _run_check(run, topology, each, patience)
+    states.await_workers(missing, deadline, tell)
+    left = states.unserved(missing)
+    for each in wanted:
+        if each.function in left:
+            problem = f"no worker serves {each.function} at the job server"
+            yield Checked(each.name, patience, problem, _unserved_cure(topology, each.function))
+        elif each.function in missing:
+            yield _run_check(run, topology, each, patience)
+
+
+def _run_check(run: Run, topology: Topology, each: SmokeCheck, patience: int) -> Checked:
+    start = monotonic()
+    try:
+        each.check(partial(_submit_job, run, patience), run)
+    except _CheckFailed as wrong:
+        return Checked(each.name, monotonic() - start, str(wrong), _cure_of(topology, wrong))
+    return Checked(each.name, monotonic() - start)
 
 
 def _submit_job(
@@ -200,30 +251,35 @@ def _check_sample(function: str, sample: Sample, gearman: Gearman, run: Run) -> 
 
 
 BUNDLED_CHECKS: dict[str, SmokeCheck] = {
-    "wc": ("wc: the lines of /etc/passwd", _check_wc),
-    "reverse": ("reverse: Hello World!", _check_reverse),
-    "resize": ("resize: a JPEG of 900x1200 to 450x600", _check_resize),
+    "wc": SmokeCheck("wc: the lines of /etc/passwd", "wc", _check_wc),
+    "reverse": SmokeCheck("reverse: Hello World!", "reverse", _check_reverse),
+    "resize": SmokeCheck("resize: a JPEG of 900x1200 to 450x600", "resize", _check_resize),
 }
 
 
-def _where_to_look(run: Run, topology: Topology, wrong: _CheckFailed) -> str:
-    """Which host to look at, and with what: asked of the topology itself."""
-    client = topology.client
+def _cure_of(topology: Topology, wrong: _CheckFailed) -> str:
+    """What to try where a job was not done, or not as it should be, though it is served."""
     if wrong.status == COMMAND_NOT_FOUND:
-        return f"{client}: no `gearman` on its PATH; has it been deployed?"
-    listing = run("sh -lc 'gearadmin --workers'", b"")
-    if listing.status not in (0, NOT_ALL_ANSWERED):
-        servers = ", ".join(topology.job_servers)
-        return f"{servers}: journalctl -u gearmand ({client} cannot reach the job server)"
-    names = ", ".join(topology.workers)
-    worker, _, instance = wrong.function.removeprefix("ping@").partition("/")
-    names = worker if instance else names
-    unit = f"gearman-worker@{instance or wrong.function}"
-    unit = unit if instance else topology.units.get(wrong.function, unit)
-    registered = any(
-        wrong.function.encode() in functions.split()
-        for _, _, functions in (line.partition(b" :") for line in listing.stdout.splitlines())
-    )
-    if not registered:
-        return f"{names}: systemctl status {unit} (the job server knows no worker for it)"
-    return f"{names}: journalctl -u {unit} (it is registered, so the job itself went wrong)"
+        return f"{invoke_line('deploy')} (no `gearman` on the PATH of {topology.client})"
+    worker, hosts = _worker_of(topology, wrong.function)
+    logs = invoke_line("logs", worker, "--limit", hosts)
+    return f"{logs} (a worker serves it, so the job itself went wrong)"
+
+
+def _unserved_cure(topology: Topology, function: str) -> str:
+    worker, hosts = _worker_of(topology, function)
+    doctor = invoke_line("doctor", "--problems", "--limit", hosts)
+    return f"{doctor} (why worker {worker} is not connected)"
+
+
+def _no_server_cure(topology: Topology) -> str:
+    doctor = invoke_line("doctor", "--problems")
+    return f"{doctor} ({topology.client} cannot reach {', '.join(topology.job_servers)})"
+
+
+def _worker_of(topology: Topology, function: str) -> tuple[str, str]:
+    """The name of the worker that is to serve a function, and its hosts as --limit takes them."""
+    host, _, instance = function.removeprefix("ping@").partition("/")
+    if instance:
+        return instance.partition(":")[0], host
+    return topology.names.get(function, function), ",".join(topology.workers)

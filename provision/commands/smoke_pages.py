@@ -14,6 +14,7 @@ from provision.fetch_page import PROGRAM, not_a_page
 from provision.inventory.drained import serving_hosts
 from provision.inventory.host import Host, Inventory
 from provision.inventory.places import is_page_public, metrics_url, page_url
+from provision.invoke_line import invoke_line
 from provision.report.events import Checked
 from provision.resources.dashboard import TITLE
 from provision.ssh import connection as transport
@@ -44,22 +45,26 @@ def check_pages(known: Inventory, client: Host, run: Run) -> Iterator[Checked]:
     for host in serving_hosts(known):
         if url := metrics_url(host):
             opening = opening_advice(host.variables["gearman_metrics_port"])
-            look_at = f"{host.name}: journalctl -u gearmand; {opening}"
-            yield _check_page(f"metrics of {host.name}", look_at, client, run, url, _judge_metrics)
+            logs = invoke_line("logs", "gearmand", "--limit", host.name)
+            cure = f"{logs}; on {host.name}: {opening}"
+            yield _check_page(f"metrics of {host.name}", cure, client, run, url, _judge_metrics)
     for host in known.group("dashboard"):
-        name, look_at = f"dashboard of {host.name}", f"{host.name}: journalctl -u gearman-web"
+        name = f"dashboard of {host.name}"
+        cure = invoke_line("logs", "gearman-web", "--limit", host.name)
         if is_page_public(host):
-            yield _check_page(name, look_at, client, run, page_url(host), _judge_page)
+            yield _check_page(name, cure, client, run, page_url(host), _judge_page)
             continue
         start = monotonic()
         try:
             with transport.connect(host) as connection:
-                yield _check_page(name, look_at, host, connection.run, page_url(host), _judge_page)
+                yield _check_page(name, cure, host, connection.run, page_url(host), _judge_page)
         except ToolkitError as error:
-            yield Checked(name, monotonic() - start, str(error), host.name)
+            yield Checked(
+                name, monotonic() - start, str(error), invoke_line("doctor", "--limit", host.name)
+            )
 
 
-def _check_page(name: str, look_at: str, asker: Host, run: Run, url: str, judge: Judge) -> Checked:
+def _check_page(name: str, cure: str, asker: Host, run: Run, url: str, judge: Judge) -> Checked:
     start = monotonic()
     # A login shell: its environment names the files for TLS.
     done = run(f"sh -lc {shlex.quote(shlex.join([asker.python, '-', url]))}", PROGRAM)
@@ -68,7 +73,7 @@ def _check_page(name: str, look_at: str, asker: Host, run: Run, url: str, judge:
         problem = problem or f"python ended with {done.status}"
     else:
         problem = judge(done.stdout)
-    return Checked(name, monotonic() - start, problem, look_at if problem else "")
+    return Checked(name, monotonic() - start, problem, cure if problem else "")
 
 
 def _judge_metrics(content: bytes) -> str | None:

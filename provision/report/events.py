@@ -136,7 +136,7 @@ class Checked:
     name: str
     seconds: float
     problem: str | None = None
-    look_at: str = ""  # the host to look at, and with what
+    cure: str = ""  # what to try
 
 
 @dataclass(frozen=True)

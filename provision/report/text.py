@@ -274,7 +274,7 @@ class Report:
         if event.problem:
             for line in event.problem.splitlines():
                 self._print_line(f"    {line}")
-            self._print_line(f"    look at {event.look_at}")
+            self._print_line(f"    try: {event.cure}")
 
     def _show_finding(self, event: Finding) -> None:
         first, *more = event.text.split("\n")

@@ -39,9 +39,11 @@ def test_smoke_names_the_host_whose_worker_is_stopped(lab: ModuleType) -> None:
     try:
         done = run_command("smoke", "--hosts", str(INVENTORY), "--patience", "2")
         assert done.returncode == HOST_FAILED
-        assert "look at worker1: systemctl status gearman-worker@reverse" in done.stdout
+        assert "no worker serves reverse yet: waiting up to " in done.stdout
+        doctor = f"./invoke doctor --problems --limit worker1 --hosts {INVENTORY}"
+        assert f"    try: {doctor} (why worker reverse is not connected)" in done.stdout
         states = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
-        assert states == ["ok", "failed", "ok", "ok"]
+        assert states == ["ok", "ok", "no", "failed", "ok"]
     finally:
         lab.run("worker1", ["systemctl", "start", "gearman-worker@reverse"])
 

@@ -78,7 +78,7 @@ def test_workers_of_an_inventory_are_deployed_asked_and_removed(
     assert root(lab, "worker1", "cat /var/lib/saved/last") == "kept"
     smoke = operator.invoke("smoke")
     assert smoke.status == 0, smoke.said
-    assert "save: worker save:2 of worker1 answers" in smoke.said
+    assert "save: worker save:2 of worker1 answers a ping" in smoke.said
     assert "lines: the check of worker lines" in smoke.said
     assert "wc:" not in smoke.said
     doctor = operator.invoke("doctor")

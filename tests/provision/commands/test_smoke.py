@@ -4,23 +4,30 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gearman_py import AdminClient
 from provision.commands.smoke import (
     BUNDLED_CHECKS,
+    SmokeCheck,
     Topology,
     checks_of,
+    only_pinged,
     run_checks,
     unchecked_programs,
-    units_of,
+    workers_of_functions,
 )
 from provision.commands.smoke_pages import CommandResult, Run, check_pages
+from provision.commands.smoke_state import JobServers
 from provision.inventory import load as inventory
+from provision.report.events import Checked
 from tests.ports import reserve_port
 from tests.waiting import await_true
 
@@ -84,8 +91,12 @@ def hosts() -> Iterator[Hosts]:
         yield Hosts(running)
 
 
+def check_all(run: Run, wanted: Sequence[SmokeCheck] = ALL, **options: Any) -> list[Checked]:
+    return [*run_checks(run, TOPOLOGY, wanted, JobServers(run, {}), 2, **options)]
+
+
 def problems(run: Run) -> list[tuple[str | None, str]]:
-    return [(check.problem, check.look_at) for check in run_checks(run, TOPOLOGY, ALL, patience=2)]
+    return [(each.problem, each.cure) for each in check_all(run)]
 
 
 def test_every_check_passes_where_all_is_well(hosts: Hosts) -> None:
@@ -93,34 +104,74 @@ def test_every_check_passes_where_all_is_well(hosts: Hosts) -> None:
     assert problems(hosts.run) == [(None, "")] * 3
 
 
-def test_function_without_a_worker_points_to_the_workers_unit(hosts: Hosts) -> None:
+def test_functions_without_a_worker_are_waited_for_together_and_point_to_the_doctor(
+    hosts: Hosts,
+) -> None:
+    hosts.serve("wc")
+    told: list[str] = []
+    wc, reverse, resize = check_all(hosts.run, tell=told.append)
+    assert (wc.name, wc.problem) == ("wc: the lines of /etc/passwd", None)
+    assert reverse.problem == "no worker serves reverse at the job server"
+    assert resize.problem == "no worker serves resize at the job server"
+    assert reverse.cure == (
+        "./invoke doctor --problems --limit worker1 (why worker reverse is not connected)"
+    )
+    (line,) = told
+    assert line.startswith("no worker serves reverse, resize yet: waiting up to ")
+
+
+def test_a_function_whose_worker_comes_meanwhile_is_checked(hosts: Hosts) -> None:
     hosts.serve("wc", "resize")
-    wc, reverse, resize = problems(hosts.run)
-    assert (wc[0], resize[0]) == (None, None)
-    assert reverse[0]
-    assert reverse[1].startswith("worker1: systemctl status gearman-worker@reverse")
+
+    def begin(line: str) -> None:
+        hosts.start("gearman-worker", "--servers", hosts.server, "reverse")
+
+    run = partial(run_checks, hosts.run, TOPOLOGY, ALL, JobServers(hosts.run, {}), 60)
+    assert [each.problem for each in run(begin)] == [None] * 3
 
 
-def test_silent_job_server_points_to_it(hosts: Hosts) -> None:
-    for problem, look_at in problems(hosts.run):
-        assert problem
-        assert look_at.startswith("server1: journalctl -u gearmand")
+def test_a_paused_function_and_a_paused_job_server_are_told_and_not_waited_for(
+    hosts: Hosts,
+) -> None:
+    hosts.serve("wc", "reverse", "resize")
+    with AdminClient(hosts.server) as admin:
+        admin.pause("reverse")
+        paused, *others = check_all(hosts.run)
+        assert paused.name == "reverse: are its jobs done?"
+        assert str(paused.problem).startswith(f"it is paused at {hosts.server} since 20")
+        admin_socket = "gearadmin -h unix:/run/gearmand/admin.sock"
+        assert paused.cure == f"on {hosts.server}: sudo {admin_socket} --resume reverse"
+        assert [each.problem for each in others] == [None, None]
+        admin.resume("reverse")
+        admin.pause_server()
+        (server,) = check_all(hosts.run)
+        assert server.name == f"job server {hosts.server}"
+        assert server.problem == "it is paused: it gives no jobs to workers"
+
+
+def test_silent_job_server_is_told_once(hosts: Hosts) -> None:
+    ((problem, cure),) = problems(hosts.run)
+    assert "no job server answers" in str(problem)
+    assert cure == "./invoke doctor --problems (client1 cannot reach server1)"
 
 
 def test_client_without_the_command_points_to_the_client(hosts: Hosts) -> None:
     hosts.path = "/nowhere"
-    for problem, look_at in problems(hosts.run):
+    for problem, cure in problems(hosts.run):
         assert problem
-        assert look_at.startswith("client1: no `gearman` on its PATH")
+        assert cure == "./invoke deploy (no `gearman` on the PATH of client1)"
 
 
 def test_wrong_answer_points_to_the_worker_s_journal(hosts: Hosts) -> None:
     hosts.serve()
     for function in ("wc", "reverse", "resize"):
         hosts.start("gearman", "-w", "-p", str(hosts.port), "-f", function, "--", "echo", "no")
+    states = JobServers(hosts.run, {})
+    states.ask()
+    states.await_workers(["wc", "reverse", "resize"], time.monotonic() + 60, print)
     seen = problems(hosts.run)
     assert all(problem for problem, _ in seen)
-    assert seen[2][1].startswith("worker1: journalctl -u gearman-worker@resize")
+    assert seen[2][1].startswith("./invoke logs resize --limit worker1 (")
 
 
 OWN = """
@@ -141,24 +192,26 @@ def test_what_the_inventory_serves_is_checked_and_nothing_else(
     known = inventory.load(tmp_path)
     wanted = checks_of(known)
     assert unchecked_programs(known) == ["program say"]
-    units = {name: f"gearman-worker@{name}" for name in ("wc", "lines")}
-    units |= {"say": "'gearman-worker@say*'", "shout": "gearman-worker@loud"}
-    assert units_of(known) == units
-    assert [name for name, _ in wanted] == [
+    names = {"wc": "wc", "lines": "lines", "say": "say", "shout": "loud"}
+    assert workers_of_functions(known) == names
+    assert only_pinged(known) == ["shop"]
+    assert [each.name for each in wanted] == [
         "wc: the lines of /etc/passwd",
-        "lines: worker lines of worker1 answers",
-        "lines: worker lines:2 of worker1 answers",
-        "shop: worker shop of worker1 answers",
-        "loud: worker loud of worker1 answers",
+        "lines: worker lines of worker1 answers a ping",
+        "lines: worker lines:2 of worker1 answers a ping",
+        "shop: worker shop of worker1 answers a ping",
+        "loud: worker loud of worker1 answers a ping",
         "lines: the check of worker lines",
         "shout: the check of worker loud",
     ]
     hosts.serve("wc", "--ping", "ping@worker1/lines")
-    found = {each.name: each for each in run_checks(hosts.run, TOPOLOGY, wanted, patience=2)}
+    found = {each.name: each for each in check_all(hosts.run, wanted)}
     problems = [each.problem for each in found.values()]
     assert problems[:2] == [None, None]
-    last = found["lines: worker lines:2 of worker1 answers"]
-    assert last.look_at.startswith("worker1: systemctl status gearman-worker@lines:2 (the job")
+    last = found["lines: worker lines:2 of worker1 answers a ping"]
+    assert last.cure == (
+        "./invoke doctor --problems --limit worker1 (why worker lines is not connected)"
+    )
 
 
 SERVERS = """
@@ -177,8 +230,9 @@ def test_metrics_of_job_servers_are_looked_at_from_the_client(hosts: Hosts, tmp_
     (refused,) = check_pages(known, client, hosts.run)
     assert refused.name == "metrics of server1"
     assert "Connection refused" in str(refused.problem)
-    look = f"server1: journalctl -u gearmand; let TCP {port} in (with firewalld: firewall-cmd"
-    assert refused.look_at.startswith(look)
+    look = "./invoke logs gearmand --limit server1; on server1: let TCP "
+    look += f"{port} in (with firewalld: firewall-cmd"
+    assert refused.cure.startswith(look)
     hosts.start(
         *("gearmand", "-L", "127.0.0.1", "-p", str(hosts.port)),
         *("--metrics-listen", f"127.0.0.1:{port}"),
