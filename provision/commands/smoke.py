@@ -176,7 +176,6 @@ def run_checks(
     Those of functions that no worker serves come last, and wait for one at the same time; a
     paused function fails without a job.
     """
-    deadline = monotonic() + patience
     states.ask()
     if states.unreached:
         names = ", ".join(each.name.partition(":")[0] for each in wanted)
@@ -193,12 +192,14 @@ def run_checks(
     for each in wanted:
         if each.function not in missing:
             yield _run_check(run, topology, each, patience)
-    states.await_workers(missing, deadline, tell)
+    start = monotonic()
+    states.await_workers(missing, start + patience, tell)
+    waited = monotonic() - start
     left = states.unserved(missing)
     for each in wanted:
         if each.function in left:
             problem = f"no worker serves {each.function} at the job server"
-            yield Checked(each.name, patience, problem, _unserved_cure(topology, each.function))
+            yield Checked(each.name, waited, problem, _unserved_cure(topology, each.function))
         elif each.function in missing:
             yield _run_check(run, topology, each, patience)
 
