@@ -125,6 +125,8 @@ class Survey(Batch):
                 connection = wrap_tls(connection, name)
             with connection:
                 return {"problem": None, "seconds": seconds, **_query_server(connection)}
+        except FileNotFoundError:  # of TLS, which is yet to be deployed
+            return {"problem": "no certificate", "detail": ""}
         except (OSError, ValueError) as error:
             detail = str(error) or type(error).__name__
             return {"problem": "no answer", "detail": detail[:NAME_LIMIT]}

@@ -54,6 +54,10 @@ UNREACHED = {
         "has a name that cannot be resolved here",
         "on {here}: getent hosts {host}; use an address as ansible_host, or mend DNS",
     ),
+    "no certificate": (
+        "is to speak TLS, and this host has no certificate for it",
+        "./invoke deploy issues one",
+    ),
     "no answer": (
         "accepts the connection, but does not answer as a job server",
         "on {host}: {sudo}systemctl status gearmand; is it Gearman that listens there?",

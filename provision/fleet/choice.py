@@ -78,7 +78,7 @@ def _is_for(track: ReleaseTrack, id: str, answers: Answers) -> bool:
 def bad_releases(fleet: Fleet) -> dict[str, str]:
     """The releases that were given up on any host, and why."""
     found: dict[str, str] = {}
-    for name, answers in fleet.items():
+    for name, answers in sorted(fleet.items()):  # however fast each host answered
         for root in _roots(answers):
             known = answers["releases", root]
             if known is None or isinstance(known, Unknown):

@@ -253,7 +253,12 @@ class PauseAnswer(TypedDict):
 
 
 class _ServerAnswer(TypedDict):
-    problem: Literal["refused", "silent", "no way", "forbidden", "no name", "no answer"] | None
+    problem: (
+        Literal[
+            "refused", "silent", "no way", "forbidden", "no name", "no certificate", "no answer"
+        ]
+        | None
+    )
 
 
 class ServerAnswer(_ServerAnswer, total=False):

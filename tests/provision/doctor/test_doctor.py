@@ -645,6 +645,7 @@ def test_why_a_job_server_cannot_be_asked_is_told(agent: Session) -> None:
         assert survey(agent, "server", "127.0.0.1", port)["problem"] == "refused"
         bound.listen()
         assert survey(agent, "server", "127.0.0.1", port)["problem"] == "no answer"
+        assert survey(agent, "server", "gearmans://127.0.0.1", port)["problem"] == "no certificate"
     assert survey(agent, "server", "a..b", port)["problem"] == "no name"
 
 
