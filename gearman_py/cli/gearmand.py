@@ -4,6 +4,7 @@ Exit status 0: stopped by a signal; 1: it could not start, as in the C gearmand,
 queue failed in a way that requires a restart.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -116,7 +117,9 @@ def _clean_up(settings: Settings, doors: Sequence[listening.ListeningSocket]) ->
     for door in doors:
         door.close()
     if settings.pid_file:
-        Path(settings.pid_file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError):  # another may have written its number
+            if int((path := Path(settings.pid_file)).read_text()) == os.getpid():
+                path.unlink()
 
 
 def _reload(settings: Settings, arguments: Sequence[str]) -> int:

@@ -272,9 +272,9 @@ class Reload:
     ) -> int:
         """Pass on everything; return the number of connections. Raises ReloadError if that
         failed."""
-        channel.allow(PAUSE_TIMEOUT)
         self._check_state()
-        listener = self._listener
+        listener, writer = self._listener, self._listener.store_writer
+        channel.allow(min(PAUSE_TIMEOUT, writer.hold_time) if writer else PAUSE_TIMEOUT)
         connections = [
             connection
             for connection in listener.connections.values()
@@ -291,7 +291,7 @@ class Reload:
                 "counts": _pack_server_counts(listener),
                 "store": values,
                 "store_descriptors": len(descriptors),
-                "store_counts": _pack_store_counts(listener.store_writer),
+                "store_counts": _pack_store_counts(writer),
             }
         )
         channel.send_descriptors(

@@ -25,7 +25,15 @@ from gearman_py.broker.state import Peer
 from gearman_py.broker.stored_jobs import restore_record
 from gearman_py.sdnotify import notify
 from gearman_py.server.counts import SHORT_BOUNDS
-from gearman_py.store.base import Adopted, Changes, InDoubt, Store, StoreError, UnknownOutcome
+from gearman_py.store.base import (
+    Adopted,
+    Changes,
+    InDoubt,
+    Store,
+    StoreError,
+    UnknownOutcome,
+    lease_clock,
+)
 
 log = logging.getLogger("gearmand")
 
@@ -39,6 +47,7 @@ RETRY_INTERVAL = 0.5
 RECORDS_PER_NOTIFICATION = 100_000
 MORE_TIME = 60_000_000
 WARN_INTERVAL = 10.0  # seconds
+HOLD_MARGIN = 1.5  # seconds of a lease that are left to go on storing
 MAX_REASONS = 10  # why jobs are refused that are logged at once, until jobs are stored again
 # Seconds after which the thread gets the interpreter while the event loop is busy.
 SWITCH_INTERVAL = 0.0005
@@ -122,6 +131,11 @@ class StoreWriter:
         self._held = True
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    @property
+    def hold_time(self) -> float:
+        """Seconds in which to `release` it: later, another server takes the jobs over."""
+        return round(max(0.1, self.store.lease - lease_clock() - HOLD_MARGIN), 1)
 
     def release(self) -> None:
         """Go on storing."""

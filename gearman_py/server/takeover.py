@@ -19,6 +19,7 @@ from gearman_py.broker.broker import Broker
 from gearman_py.broker.job_columns import Section
 from gearman_py.broker.restore import READABLE, Restorer, SnapshotError, as_bytes, restore_durations
 from gearman_py.net import abstract_socket
+from gearman_py.net.servers import UNIX
 from gearman_py.server.early_input import EarlyInput
 from gearman_py.server.listener import Listener
 from gearman_py.server.listening import ListeningSocket
@@ -89,9 +90,9 @@ class Takeover:
 
     def check_settings(self, settings: Settings) -> None:
         """Raise ReloadError if a setting differs that must be the same."""
-        ours = json.loads(json.dumps(fixed_settings(settings)))
+        ours = _resolve_paths(json.loads(json.dumps(fixed_settings(settings))), os.getcwd())
         flags = {one.name: one.metadata["flags"][-1] for one in fields(Settings)}
-        for name, theirs in self._about["settings"].items():
+        for name, theirs in _resolve_paths(self._about["settings"], self.folder).items():
             if ours.get(name) != theirs:
                 raise ReloadError(
                     f"{flags.get(name, '--queue-type')} cannot be changed by a reload: "
@@ -207,6 +208,19 @@ class Takeover:
         """Tell the old server why this one does not take over."""
         with contextlib.suppress(ReloadError):
             self._channel.refuse(str(error))
+
+
+def _resolve_paths(settings: Section, folder: str) -> Section:
+    """Settings with the paths that they mean in this folder."""
+    found = dict(settings)
+    if found.get("queue_file"):
+        found["queue_file"] = os.path.join(folder, found["queue_file"])
+    for name in ("listen", "admin_listen"):
+        found[name] = [
+            UNIX + os.path.join(folder, each.removeprefix(UNIX)) if each.startswith(UNIX) else each
+            for each in found.get(name, ())
+        ]
+    return found
 
 
 def explain_absence(process: int) -> str:

@@ -21,6 +21,7 @@ from gearman_py.store.base import Adopted, Changes, Record, StoreError, UnknownO
 from gearman_py.store.sqlite_file import (
     FAILURES,
     FEW_USED,
+    check_reserved,
     explain_error,
     open_file,
     reserve_file,
@@ -60,6 +61,8 @@ class SQLiteStore:
         self._path = path = Path(os.path.realpath(path))
         self._reservation = reserve_file(path) if reservation is None else reservation
         try:
+            if reservation is not None:
+                check_reserved(path, reservation)
             self._open(passed_on=reservation is not None)
         except StoreError:
             os.close(self._reservation)

@@ -75,6 +75,16 @@ def reserve_file(path: Path) -> int:
             return descriptor
 
 
+def check_reserved(path: Path, descriptor: int) -> None:
+    """Raise StoreError unless this file is the reserved one: a link may lead elsewhere by now."""
+    try:
+        same = os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        same = False
+    if not same:
+        raise StoreError(f"{path} is not the file that the running server has: restart it instead")
+
+
 def open_file(
     path: Path, kept_statements: int, *, passed_on: bool = False
 ) -> tuple[sqlite3.Connection, int]:

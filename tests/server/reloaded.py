@@ -18,10 +18,13 @@ LARGE = 24 * 2**20  # bytes: more than the kernel holds for a connection
 
 
 def run_reload(
-    process: int, *options: str, program: tuple[str, ...] = tuple(OUR_GEARMAND[1:])
+    process: int,
+    *options: str,
+    program: tuple[str, ...] = tuple(OUR_GEARMAND[1:]),
+    folder: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, *program, "--reload", str(process), *options]
-    return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT)
+    return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT, cwd=folder)
 
 
 class Server:

@@ -361,28 +361,6 @@ def test_pid_file_of_another_name_replaces_the_former(
     assert [*tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["-u", "nosuch"], "not reloaded: user 'nosuch' does not exist; "),
-        (["-u", "nobody"], "not reloaded: --user cannot be changed by a reload: "),
-        (["--check-args"], "--reload: not together with --check-args"),
-        (["--check-queue"], "--reload: not together with --check-queue"),
-        (
-            ["-q", "sqlite", "--queue-file", "q", "--import", "libsqlite3:f"],
-            "--reload: not together with --import",
-        ),
-    ],
-)
-def test_what_a_reload_cannot_do_is_refused(
-    serve: Callable[..., Server], words: list[str], why: str
-) -> None:
-    server = serve()
-    refused = run_reload(server.pid, "-L", "127.0.0.1", "-p", "0", *words)
-    assert (refused.returncode, refused.stderr.split(why)[0]) == (1, "gearmand: ")
-    assert server.serving_process() == server.pid
-
-
 def test_http_client_is_told_once_to_send_its_body(serve: Callable[..., Server]) -> None:
     server = serve("-r", "http", "--http-port", "0")
     ports = [int(each.split()[0].strip(",")) for each in server.process.log.split(" port ")[1:]]
@@ -520,6 +498,10 @@ def test_files_of_sockets_and_process_stay(serve: Callable[..., Server], tmp_pat
         (["-L", "127.0.0.1", "-p", "1"], "--port cannot be changed by a reload: 0 in the running"),
         (["-L", "127.0.0.1", "-p", "0", "--job-handle-prefix", "X"], "--job-handle-prefix"),
         (["-L", "127.0.0.1", "-p", "0", "-q", "sqlite", "--queue-file", "x"], "--queue-type"),
+        (["-L", "127.0.0.1", "-p", "0", "-u", "nosuch"], "user 'nosuch' does not exist; "),
+        (["-L", "127.0.0.1", "-p", "0", "-u", "nobody"], "--user cannot be changed by a reload: "),
+        (["--check-args"], "--reload: not together with --check-args"),
+        (["-q", "sqlite", "--queue-file", "x", "--import", "libsqlite3:f"], "with --import"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["--reload", "0"], "'0' is not the number of a process"),
     ],
@@ -535,6 +517,40 @@ def test_what_does_not_fit_is_refused_and_the_server_goes_on(
     assert why in refused.stderr
     assert server.serving_process() == server.pid
     complete_job(peer, connect(server.address), handle)
+
+
+def test_relative_paths_of_another_folder_are_other_paths(
+    serve: Callable[..., Server], connect: Connect, tmp_path: Path
+) -> None:
+    file = os.path.relpath(tmp_path / "queue.db")
+    words = ["-L", "127.0.0.1", "-p", "0", "-q", "sqlite", "--queue-file", file]
+    server = serve("-q", "sqlite", "--queue-file", file)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    refused = run_reload(server.pid, *words, folder=elsewhere)
+    assert refused.returncode == 1
+    assert "--queue-file cannot be changed by a reload: " in refused.stderr
+    assert [*elsewhere.iterdir()] == []
+    assert run_reload(server.pid, *words).returncode == 0
+    server.pid = server.serving_process()
+    assert run_reload(server.pid, folder=elsewhere).returncode == 0, "its words, from its folder"
+    server.pid = server.serving_process()
+    assert connect(server.address).ask(Packet.SUBMIT_JOB_BG, b"f", b"", b"")[0] == "JOB_CREATED"
+
+
+def test_queue_behind_a_link_that_leads_elsewhere_by_now_is_refused(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    (link := tmp_path / "current").symlink_to("first")
+    server = serve("-q", "sqlite", "--queue-file", str(link / "queue.db"))
+    link.unlink()
+    link.symlink_to("second")
+    refused = run_reload(server.pid)
+    assert refused.returncode == 1
+    assert "queue.db is not the file that the running server has" in refused.stderr
+    assert [*(tmp_path / "second").iterdir()] == []
+    assert server.serving_process() == server.pid
 
 
 def complete_job(client: Peer, worker: Peer, handle: bytes) -> None:

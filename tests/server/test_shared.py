@@ -30,6 +30,7 @@ from tests.peer import Peer
 from tests.server import databases
 from tests.server.databases import Database, Postgres, Redis, Wire
 from tests.server.load import Book
+from tests.server.test_reload import HANGING
 from tests.tally import tally
 from tests.waiting import LIMIT, await_true
 
@@ -999,3 +1000,20 @@ def test_reloaded_server_keeps_its_jobs_until_its_end(
         ran.append(handle)
     assert sorted(ran) == sorted(handles)
     assert heir.ask(Packet.GRAB_JOB) == ("NO_JOB",)
+
+
+def test_reload_that_hangs_does_not_cost_the_server_its_jobs(
+    serve: Start, connect: Connect, database: Database
+) -> None:
+    """It gives up before another server could think that it is gone."""
+    server, other = serve("one"), serve("two")
+    peer = connect(server.listening())
+    other.listening()
+    handle = submit(peer, b"before")
+    words = [sys.executable, "-c", HANGING.format(step="tell_ready"), str(server.process.pid)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as hanging:
+        await_true(lambda: "not reloaded, going on: the other program did not" in server.log)
+        assert hanging.wait(LIMIT) == -signal.SIGKILL
+    handles = [handle, submit(peer, b"after")]
+    assert list_waiting(peer, "f") == handles
+    assert "took over" not in server.log + other.log
