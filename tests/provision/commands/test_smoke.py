@@ -126,7 +126,7 @@ def test_a_function_whose_worker_comes_meanwhile_is_checked(hosts: Hosts) -> Non
     def begin(line: str) -> None:
         hosts.start("gearman-worker", "--servers", hosts.server, "reverse")
 
-    run = partial(run_checks, hosts.run, TOPOLOGY, ALL, JobServers(hosts.run, {}), 60)
+    run = partial(run_checks, hosts.run, TOPOLOGY, ALL, JobServers(hosts.run, {}), 240)
     assert [each.problem for each in run(begin)] == [None] * 3
 
 
