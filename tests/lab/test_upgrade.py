@@ -245,7 +245,7 @@ def test_an_upgrade_under_load_loses_fails_and_repeats_no_job(
     assert "was given up (rolled back by" in refused.said
     kept = invoke(folder, "plan", "--limit", "worker")
     assert kept.status == 0, kept.said
-    bad = r"stays; this tree's, \S+, which was given up \(on worker\d: rolled back by"
+    bad = r"stays; this tree's release, \S+, was given up \(on worker\d: rolled back by"
     assert re.search(bad, kept.said)
 
 

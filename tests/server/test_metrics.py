@@ -80,9 +80,9 @@ def test_gauges_are_what_peers_have_done(start: Start, connect: Connect) -> None
     assert found["gearman_jobs_waiting", "resize"] == 4
     assert found["gearman_jobs_scheduled", "resize"] == 1
     assert found["gearman_workers", "resize"] == 1
-    assert found["gearman_workers", 'we"ird\\\n'] == 1
+    assert found["gearman_workers", r'we"ird\\x0a'] == 1
     assert found["gearman_workers_wanted", "resize"] == 1
-    assert found["gearman_workers_wanted", 'we"ird\\\n'] == 0
+    assert found["gearman_workers_wanted", r'we"ird\\x0a'] == 0
     for priority_name, count in (("high", 0), ("normal", 2), ("low", 1)):
         assert found["gearman_jobs_waiting_by_priority", "resize", priority_name] == count
     assert found["gearman_functions",] == 2

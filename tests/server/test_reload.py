@@ -350,15 +350,15 @@ def test_pid_file_that_cannot_be_written_is_found_though_rights_allow_it(
 def test_pid_file_of_another_name_replaces_the_former(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
-    server = serve("--pid-file", str(tmp_path / "former"))
-    where = ("-L", "127.0.0.1", "-p", "0")
-    assert run_reload(server.pid, *where, "-P", str(tmp_path / "other")).returncode == 0
+    former, other, where = tmp_path / "former", tmp_path / "other", ("-L", "127.0.0.1", "-p", "0")
+    server = serve("--pid-file", str(former))
+    assert run_reload(server.pid, *where, "-P", str(other)).returncode == 0
     server.pid = server.serving_process()
-    assert (tmp_path / "other").read_text() == f"{server.pid}\n"
-    assert not (tmp_path / "former").exists()
+    assert other.read_text() == f"{server.pid}\n"
+    assert not former.exists()
     assert run_reload(server.pid, *where).returncode == 0
     server.pid = server.serving_process()
-    assert [*tmp_path.iterdir()] == []
+    assert not other.exists()
 
 
 def test_http_client_is_told_once_to_send_its_body(serve: Callable[..., Server]) -> None:
