@@ -1,10 +1,12 @@
-"""Another user of this machine, who takes abstract socket names and never accepts a connection."""
+"""Another user of this machine, who can take abstract socket names and accept no connection."""
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,14 @@ for name in sys.argv[1:]:
 print("taken", flush=True)
 sys.stdin.read()
 """
+
+
+def let_others_in(folder: Path) -> None:
+    """Let other users reach a folder of a test; how deep pytest makes it depends on the run."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            break
+        each.chmod(0o755)
 
 
 @contextmanager

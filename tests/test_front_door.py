@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.squatter import let_others_in
 from tests.waiting import await_true
 
 pytestmark = pytest.mark.slow
@@ -182,8 +183,7 @@ def test_a_second_user_of_a_checkout_that_is_not_prepared_is_told_who_can(checko
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     (checkout / ".cache").mkdir()
-    for folder in (checkout, *checkout.parents[:3]):
-        folder.chmod(0o755)
+    let_others_in(checkout)
     done = subprocess.run(
         [*("setpriv", "--reuid", "65534", "--clear-groups"), checkout / "invoke", "--list"],
         capture_output=True,

@@ -17,7 +17,7 @@ from gearman_py.store.sqlite_file import MIGRATIONS
 from provision.agent import system, text_answer
 from provision.agent.queue_file import ask_server, count_jobs
 from tests.attacks import attack
-from tests.squatter import NOBODY
+from tests.squatter import NOBODY, let_others_in
 
 
 def test_failed_jobs_that_were_kept_and_restrictions_do_not_wait(tmp_path: Path) -> None:
@@ -66,8 +66,7 @@ def test_what_is_in_place_of_a_queue_file_is_read_as_its_owner_and_in_time(
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     monkeypatch.setattr(system, "QUERY_TIMEOUT", 2.0)
-    for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     os.chown(tmp_path, NOBODY, NOBODY)
     put(tmp_path / "queue.db")
     with pytest.raises(ValueError, match=r"queue\.db cannot be read: "):
