@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from gearman_py import __version__
@@ -188,7 +189,10 @@ class RunningServer:
         (self._stop if self._told.is_set() else self._told).set()
 
     def _handle_hangup(self) -> None:
-        """Handle SIGHUP. The log handler notices by itself that its file was moved."""
+        """Handle SIGHUP: whoever has moved the log file may go on with it."""
+        for handler in logging.root.handlers:
+            if isinstance(handler, WatchedFileHandler):
+                handler.reopenIfNeeded()
         log.info("SIGHUP: reopening the log file")
         reload_certificate(self._settings, self._tls)
 

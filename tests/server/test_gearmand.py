@@ -274,6 +274,23 @@ def test_hangup_signal_goes_on_in_a_new_log_file(
     assert connect(address).ask(Packet.ECHO_REQ, b"") == ("ECHO_RES", b"")
 
 
+def test_hangup_signal_gives_back_a_log_file_also_where_there_is_nothing_to_log(
+    tmp_path: Path,
+) -> None:
+    pid_file, log = tmp_path / "pid", tmp_path / "log"
+    where = ("-L", "127.0.0.1", "-p", str(reserve_port()), "-P", str(pid_file), "-l", str(log))
+    assert gearmand("-d", *where).returncode == 0
+    pid = int(pid_file.read_text())
+    try:
+        log.rename(tmp_path / "log.1")
+        os.kill(pid, signal.SIGHUP)
+        await_true(log.exists)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    await_true(lambda: not pid_file.exists())
+    assert log.read_text() == ""
+
+
 @pytest.mark.parametrize(
     "content",
     ['listen = "127.0.0.1"\nport = 0\njob_retries = 3\n', "--listen=127.0.0.1 --port 0\n-j 3\n"],
