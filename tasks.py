@@ -42,6 +42,7 @@ from provision.commands.tasks import (
 )
 from provision.lab import lab
 from provision.lab.hosts import INVENTORY as LAB
+from provision.lab.hosts import first_three
 from provision.options import BATCH, HOSTS_AT_ONCE, SETTLE, Options
 from roles import RETIRED, ROLES
 from tests.tasks import bench, fuzz, reliability, test
@@ -306,8 +307,11 @@ def demo(c: Context, local: bool = False) -> int:
     status = engine.deploy(LAB, ROLES, Options(yes=True)) or end_to_end.smoke(LAB)
     if not status:
         where = LAB.relative_to(ROOT)
-        print("it works. Look around, and end it:")
+        server = next(each.address for each in first_three() if each.group == "job_server")
+        print("it works. Submit a job, look around, see the dashboard, and end it:")
+        print(f"  .venv/bin/gearman -h {server} -f wc < /etc/passwd")
         print(f"  ./invoke status --hosts {where}")
+        print(f"  ./invoke web --hosts {where}")
         print("  ./invoke lab.down")
     return status
 
