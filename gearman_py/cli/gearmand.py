@@ -26,6 +26,7 @@ from gearman_py.net.tls import TLSError
 from gearman_py.printable import printable
 from gearman_py.server import lifecycle, listening
 from gearman_py.server.import_queue import STOP_SIGNALS, QueueImport
+from gearman_py.server.log_file import LogFile
 from gearman_py.server.option_fields import LEVELS
 from gearman_py.server.options import UsageError, parse
 from gearman_py.server.reload_channel import ReloadError
@@ -251,7 +252,7 @@ def _configure_logging(settings: Settings) -> None:
         handler = logging.StreamHandler()
     else:
         try:
-            handler = logging.handlers.WatchedFileHandler(settings.log_file)
+            handler = LogFile(settings.log_file)
         except OSError as error:
             raise listening.StartError(
                 f"cannot write the log file {settings.log_file}: {error.strerror}"

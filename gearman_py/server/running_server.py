@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from gearman_py import __version__
@@ -35,6 +34,7 @@ from gearman_py.server.held_signals import STOPPING
 from gearman_py.server.http_connection import HTTPConnection
 from gearman_py.server.listener import DRAIN_INTERVAL, Listener
 from gearman_py.server.listening import ADMIN, HTTP, METRICS, ListeningSocket, StartError
+from gearman_py.server.log_file import LogFile
 from gearman_py.server.metrics_http import MetricsConnection, MetricsPages
 from gearman_py.server.relayed_connection import close_relayed
 from gearman_py.server.reload import Reload
@@ -191,8 +191,8 @@ class RunningServer:
     def _handle_hangup(self) -> None:
         """Handle SIGHUP: whoever has moved the log file may go on with it."""
         for handler in logging.root.handlers:
-            if isinstance(handler, WatchedFileHandler):
-                handler.reopenIfNeeded()
+            if isinstance(handler, LogFile):
+                handler.reopen()
         log.info("SIGHUP: reopening the log file")
         reload_certificate(self._settings, self._tls)
 

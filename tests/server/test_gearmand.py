@@ -123,7 +123,7 @@ def test_signal_stops_a_server_that_waits_for_its_port(start: Start, number: int
     with socket.create_server(("127.0.0.1", 0)) as other:
         server = start("-p", str(other.getsockname()[1]))
         await_true(lambda: "Address already in use" in server.log)
-        server.process.send_signal(number)
+        server.process.send_signal(signal.SIGHUP)
         assert server.process.wait(LIMIT) == 0
     assert f"gearmand: {signal.Signals(number).name}: stopped before it served" in server.log
     assert "Traceback" not in server.log
@@ -289,6 +289,26 @@ def test_hangup_signal_gives_back_a_log_file_also_where_there_is_nothing_to_log(
         os.kill(pid, signal.SIGTERM)
     await_true(lambda: not pid_file.exists())
     assert log.read_text() == ""
+
+
+def test_server_whose_log_file_cannot_be_opened_again_goes_on(
+    start: Start, connect: Connect, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "logs").mkdir()
+    address = ("127.0.0.1", reserve_port())
+    server = start("-l", str(folder / "log"), "-p", str(address[1]))
+    await_true(lambda: (folder / "log").exists() and "listens on" in (folder / "log").read_text())
+    peer, waiting = connect(address), connect(address)
+    _, handle = waiting.ask(Packet.SUBMIT_JOB, b"f", b"", b"")
+    folder.rename(tmp_path / "moved")
+    server.process.send_signal(signal.SIGHUP)
+    assert peer.command("pause f") == b"OK\r\n", "which is logged"
+    await_true(lambda: "pause f" in server.log)
+    folder.mkdir()
+    assert peer.command("resume f") == b"OK\r\n"
+    await_true(lambda: "resume f" in (folder / "log").read_text())
+    peer.say(Packet.CAN_DO, b"f")
+    assert peer.ask(Packet.GRAB_JOB)[1] == handle
 
 
 @pytest.mark.parametrize(
