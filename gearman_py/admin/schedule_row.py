@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes
 
 from gearman_py.admin.numbers import parse_moment
+from gearman_py.protocol.text import label_of
 
 
 class ScheduleRow(NamedTuple):
@@ -28,6 +29,11 @@ class ScheduleRow(NamedTuple):
     handle: str
     owner: str = ""
     server: str = ""
+
+    @property
+    def listed_function(self) -> str:
+        """Its function, as other listings and the labels of metrics name it."""
+        return label_of(self.function.encode(errors="surrogateescape"))
 
     @classmethod
     def from_line(cls, line: str) -> "ScheduleRow":

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from gearman_py.admin.client import AdminClient
 from gearman_py.admin.schedule_row import ScheduleRow
 from gearman_py.cli.failed_jobs import format_time
-from gearman_py.printable import printable
 
 FACTS = "cron", "function", "zone", "workload", "unique", "priority", "missed", "overlap", "owner"
 
@@ -33,7 +32,10 @@ class ScheduleLine(NamedTuple):
     @classmethod
     def from_row(cls, row: ScheduleRow) -> "ScheduleLine":
         """The line of a schedule."""
-        facts = row._asdict() | {"workload": row.workload.decode(errors="backslashreplace")}
+        facts = row._asdict() | {
+            "workload": row.workload.decode(errors="backslashreplace"),
+            "function": row.listed_function,
+        }
         for key in ("next", "last"):
             facts[key] = format_time(facts[key]) if facts[key] else None
         if row.paused:
@@ -44,11 +46,7 @@ class ScheduleLine(NamedTuple):
 def read_schedules(client: AdminClient, options: Namespace) -> list[ScheduleLine]:
     """The schedules of a function, or all."""
     wanted = options.schedules
-    rows = [
-        row
-        for row in client.schedules()
-        if wanted in ("", row.function, printable(row.function, keep=""))
-    ]
+    rows = [row for row in client.schedules() if wanted in ("", row.function, row.listed_function)]
     return list(map(ScheduleLine.from_row, rows))
 
 

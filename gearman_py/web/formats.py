@@ -106,7 +106,7 @@ def format_period_rate(stats: FunctionStats) -> str:
 
 def path_of(name: str) -> str:
     """A name as a segment of a path."""
-    return quote(name, safe="")
+    return quote(name, safe="", errors="surrogateescape")
 
 
 FILTERS = {

@@ -38,7 +38,9 @@ class SchedulePages:
         query = Query.of("/schedules", request.query_params)._replace(sort="", reverse=False)
         problems: list[str] = []
         found = await self._ask(request.state.user, problems)
-        rows = [each for each in found if query.text in each.row.name + "\n" + each.row.function]
+        rows = [
+            each for each in found if query.text in each.row.name + "\n" + each.row.listed_function
+        ]
         rows.sort(key=lambda each: (each.row.paused, each.row.next, each.row.name))
         page = cut_page(query, rows)
         return self._render(request, "schedules.html", query=query, page=page, failures=problems)

@@ -56,3 +56,25 @@ def test_each_function_has_its_own_page_and_is_purged_alone(
             left -= number
             site.await_page("/", {"Waiting": str(left)})
     assert site.get("/function?name=").status == 404
+
+
+def test_schedules_name_functions_as_other_pages_do(site: Site, servers: list[JobServer]) -> None:
+    names = {name: shown for name, shown in NAMES.items() if name} | {b"x\ny": r"x\x0ay"}
+    client = Peer(("127.0.0.1", servers[0].port))
+    with client.socket:
+        for number, name in enumerate(names):
+            client.ask(Packet.SUBMIT_JOB_BG, name, b"", b"")
+            facts = f"cron=0%200%201%201%20* function={quote(name)}"
+            assert client.command(f"schedule set s{number} {facts}") == b"OK\r\n"
+        for shown in names.values():
+            await_function(site, shown)
+        page = site.page("/schedules")
+        page = site.page("/schedules")
+        links = re.findall(
+            r'<td class="cut"><a href="(/function\?name=[^"]*)">(.*?)</a>', page.html
+        )
+        assert {unescape(text): link for link, text in links} == {
+            shown: f"/function?name={quote(shown, safe='')}" for shown in names.values()
+        }
+        for number, _ in enumerate(names):
+            client.command(f"schedule delete s{number}")
