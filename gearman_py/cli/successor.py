@@ -12,6 +12,7 @@ from gearman_py.server.reload_channel import ReloadError
 from gearman_py.server.takeover import Takeover, explain_absence
 
 DONE = "done"
+NO_REASON = "the new process ended without a reason; the log of the server may have one"
 STDERR = 2  # the last of the standard streams
 
 
@@ -45,7 +46,7 @@ def fork_server(failure: str) -> SuccessorReport | int:
             outcome = pipe.read()
         if outcome == DONE:
             return 0
-        print(f"gearmand: {failure}{outcome or 'it ended unexpectedly'}", file=sys.stderr)
+        print(f"gearmand: {failure}{outcome or NO_REASON}", file=sys.stderr)
         return 1
     os.close(reading)
     os.setsid()

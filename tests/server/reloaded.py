@@ -46,7 +46,7 @@ class Server:
     def reload(self, *options: str) -> None:
         before = self.pid
         done = run_reload(before, *options, program=self._program)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         self.pid = self.serving_process()
         assert self.pid != before
 
