@@ -123,7 +123,7 @@ def test_signal_stops_a_server_that_waits_for_its_port(start: Start, number: int
     with socket.create_server(("127.0.0.1", 0)) as other:
         server = start("-p", str(other.getsockname()[1]))
         await_true(lambda: "Address already in use" in server.log)
-        server.process.send_signal(signal.SIGHUP)
+        server.process.send_signal(number)
         assert server.process.wait(LIMIT) == 0
     assert f"gearmand: {signal.Signals(number).name}: stopped before it served" in server.log
     assert "Traceback" not in server.log
