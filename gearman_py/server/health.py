@@ -6,7 +6,7 @@ from gearman_py.server.listener import Listener
 def find_problem(listener: Listener) -> str:
     """Why new jobs, or new connections, are refused; empty when they are not."""
     broker, writer = listener.broker, listener.store_writer
-    if writer is not None and (writer.broken or writer.refusing):
+    if writer is not None and (writer.broken or writer.seems_refusing):
         return f"background jobs cannot be stored: {writer.why}"
     if broker.stopping:
         if broker.queues.durable:

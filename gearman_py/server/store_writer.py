@@ -47,6 +47,7 @@ RETRY_INTERVAL = 0.5
 RECORDS_PER_NOTIFICATION = 100_000
 MORE_TIME = 60_000_000
 WARN_INTERVAL = 10.0  # seconds
+REFUSAL_TIME = 30.0  # seconds after the last job was refused, of a disk that is full
 HOLD_MARGIN = 1.5  # seconds of a lease that are left to go on storing
 MAX_REASONS = 10  # why jobs are refused that are logged at once, until jobs are stored again
 # Seconds after which the thread gets the interpreter while the event loop is busy.
@@ -118,6 +119,7 @@ class StoreWriter:
         self.refusing = False  # refusal of background jobs, as logged ...
         self.why = ""  # ... in a few words ...
         self._refused_before = 0  # ... and how many there were before
+        self._refused = 0.0  # when it last refused jobs
         self._reachable = False  # it refused jobs, but may accept other changes
         self._warned = -WARN_INTERVAL
         self._reasons: set[str] = set()  # why jobs are refused, as it was logged
@@ -131,6 +133,15 @@ class StoreWriter:
         self._held = True
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    @property
+    def seems_refusing(self) -> bool:
+        """Whether the next job would be refused, as far as can be known without one.
+
+        Only a job shows that a disk has room again, and whoever sends them may ask this first.
+        """
+        lately = self._loop.time() - self._refused < REFUSAL_TIME
+        return self.refusing and (lately or not self._reachable)
 
     @property
     def hold_time(self) -> float:
@@ -286,9 +297,9 @@ class StoreWriter:
         if error.unreachable:  # the next beat that arrives ends this: no job has to find it out
             self._changes.refusal = f"the job could not be stored: {error.brief}".encode()
         self.failures += group is not BEAT
-        if group.jobs:
-            self._reachable = not error.unreachable
         now = self._loop.time()
+        if group.jobs:
+            self._reachable, self._refused = not error.unreachable, now
         is_new = str(error) not in self._reasons and len(self._reasons) < MAX_REASONS
         if is_new or now - self._warned > WARN_INTERVAL:
             self._warned = now

@@ -594,7 +594,9 @@ def test_full_disk_refuses_jobs_while_it_is_full_and_everything_else_goes_on(
     assert done == [waiting, *kept[: len(done) - 1]]
     assert client.hear() == ("WORK_COMPLETE", waiting, b"result")
 
+    assert b"cannot" in doer.command("server")
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    await_true(lambda: b"cannot" not in doer.command("server"))  # who asks first may send jobs
     kept.append(in_the_background(client, b"there is room again"))
     assert "storing jobs again" in server.log
     server.end()
